@@ -1,0 +1,207 @@
+"""The comparison: every row through every proxy, in turn, several times; medians, and ratios of medians.
+
+The runs interleave (A B C D, A B C D, …), so that a slow minute of the machine hits all of them. Each run
+warms up first. What counts is CPU time per request of the proxy's process tree: unlike requests/s it does not
+depend on whether the generator keeps up. `busy` is the share of its core that the proxy used; well below 1
+means that requests/s and latency say more about the generator than about the proxy.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from bench import table, targets, usage, wrk
+from bench.cores import Layout
+from bench.field import Field
+from bench.peers import Proxy
+from bench.results import Journal
+from bench.rows import HEADLINE, Row
+
+__all__ = ["Plan", "Run", "as_table", "measure", "median", "ratios", "run", "verdicts"]
+
+MIB = 1024 * 1024
+RATED = ("cpu_us", "requests_per_s", "p50_ms", "p99_ms")  # what is compared as a ratio
+OURS = "sidecar"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. `seconds` is of one measured run, `warm_up` of the load before it."""
+
+    rows: Sequence[Row]
+    runs: int
+    seconds: float
+    warm_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a row through a proxy. Memory is of the process tree; its peak is as sampled meanwhile.
+
+    `cpu_us` is 0 where no request was answered.
+    """
+
+    cpu_us: float
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    failed: float
+    busy: float
+    rss_before_mib: float
+    rss_peak_mib: float
+    rss_after_mib: float
+
+
+def run(ground: Field, plan: Plan, journal: Journal, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure every row; the journal is written after each. Returns the rows as they stand in it."""
+    done: list[dict[str, Any]] = []
+    for row in plan.rows:
+        with ground.start_all() as proxies:
+            runs = _in_turn(row, proxies, plan, ground.cores, say)
+        done.append(_as_json(row, runs))
+        journal.note(ground, rows=done, verdicts=[verdict.as_json() for verdict in verdicts(done)])
+    return done
+
+
+def _in_turn(
+    row: Row, proxies: list[Proxy], plan: Plan, cores: Layout, say: Callable[[str], None]
+) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {proxy.name: [] for proxy in proxies}
+    for turn in range(plan.runs):
+        for proxy in proxies:
+            if plan.warm_up:
+                wrk.run(row, proxy.port, plan.warm_up, cores)
+            runs[proxy.name].append(measure(row, proxy, plan.seconds, cores))
+        told = ", ".join(f"{name} {table.number(of[-1].cpu_us)}" for name, of in runs.items())
+        say(f"{row.name} {turn + 1}/{plan.runs}, CPU µs per request: {told}")
+    return runs
+
+
+def measure(row: Row, proxy: Proxy, seconds: float, cores: Layout) -> Run:
+    """Put the load on and look at the proxy before, while and after."""
+    before = usage.look(proxy.pid)
+    peak = before.rss_bytes
+
+    def sample() -> None:
+        nonlocal peak
+        peak = max(peak, usage.rss_bytes(proxy.pid))
+
+    load = wrk.run(row, proxy.port, seconds, cores, sample)
+    after = usage.look(proxy.pid)
+    cpu_s = after.cpu_s - before.cpu_s
+    return Run(
+        cpu_us=cpu_s / load.requests * 1e6 if load.requests else 0.0,
+        requests_per_s=load.per_second,
+        p50_ms=load.p50_s * 1e3,
+        p99_ms=load.p99_s * 1e3,
+        failed=load.failed,
+        busy=cpu_s / load.seconds,
+        rss_before_mib=before.rss_bytes / MIB,
+        rss_peak_mib=max(peak, after.rss_bytes) / MIB,
+        rss_after_mib=after.rss_bytes / MIB,
+    )
+
+
+def median(runs: Sequence[Run]) -> Run:
+    """Take the median of each figure by itself; of `failed` the worst, which a median would hide."""
+    middle = {one.name: statistics.median(getattr(run, one.name) for run in runs) for one in fields(Run)}
+    return Run(**middle | {"failed": max(run.failed for run in runs)})
+
+
+def ratios(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """Divide our medians by theirs. `low` and `high` are the extremes of the turns, each divided by itself.
+
+    A figure that is 0 for them (a row too short to use any CPU) has no ratio.
+    """
+    mine, other = median(ours), median(theirs)
+    result = {}
+    for name in RATED:
+        if any(getattr(run, name) == 0 for run in (other, *theirs)):
+            continue
+        each = [getattr(a, name) / getattr(b, name) for a, b in zip(ours, theirs, strict=True)]
+        result[name] = {
+            "ratio": getattr(mine, name) / getattr(other, name),
+            "low": min(each),
+            "high": max(each),
+        }
+    return result
+
+
+def _as_json(row: Row, runs: dict[str, list[Run]]) -> dict[str, Any]:
+    ours = runs.get(OURS)
+    return {
+        "name": row.name,
+        "load": row.load,
+        "size": row.size,
+        "connections": row.connections,
+        "proxies": {
+            name: {"median": asdict(median(of)), "runs": [asdict(one) for one in of]}
+            for name, of in runs.items()
+        },
+        "ratios": {name: ratios(ours, of) for name, of in runs.items() if name != OURS} if ours else {},
+    }
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> list[targets.Verdict]:
+    """Hold the headline row against its targets, as far as it was run."""
+    found = next((row for row in rows if row["name"] == HEADLINE.name), None)
+    if found is None:
+        return []
+    bounds = (
+        ("envoy", "cpu_us", "CPU per request", targets.CPU_TO_ENVOY),
+        ("nginx", "cpu_us", "CPU per request", targets.CPU_TO_NGINX),
+        ("envoy", "p99_ms", "p99", targets.P99_TO_ENVOY),
+    )
+    return [
+        targets.at_most(
+            f"{HEADLINE.name}, {words}, ratio to {peer}", found["ratios"][peer][figure]["ratio"], limit
+        )
+        for peer, figure, words, limit in bounds
+        if figure in found["ratios"].get(peer, {})
+    ]
+
+
+def as_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Show the medians; a `ratio` is the sidecar's figure to its left divided by this proxy's."""
+    head = [
+        "row",
+        "proxy",
+        "CPU µs/req",
+        "ratio",
+        "req/s",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+        "ratio",
+        "failed",
+        "busy",
+        "RSS MiB",
+        "peak",
+    ]
+    return table.render(head, [line for row in rows for line in _lines(row)])
+
+
+def _lines(row: dict[str, Any]) -> list[list[str]]:
+    return [_line(row, name, of["median"]) for name, of in row["proxies"].items()]
+
+
+def _line(row: dict[str, Any], name: str, median: dict[str, float]) -> list[str]:
+    def against(figure: str) -> str:
+        return table.ratio(row["ratios"].get(name, {}).get(figure, {}).get("ratio"))
+
+    return [
+        row["name"],
+        name,
+        table.number(median["cpu_us"]),
+        against("cpu_us"),
+        table.number(median["requests_per_s"]),
+        against("requests_per_s"),
+        table.number(median["p50_ms"]),
+        table.number(median["p99_ms"]),
+        against("p99_ms"),
+        f"{median['failed']:.0f}",
+        table.ratio(median["busy"]),
+        table.number(median["rss_before_mib"]),
+        table.number(median["rss_peak_mib"]),
+    ]

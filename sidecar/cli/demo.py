@@ -1,0 +1,156 @@
+"""`sidecar demo`: a service that misbehaves on purpose, and the sidecar in front of it.
+
+The service is a process of its own and not a thread: a proxy that shares its interpreter lock with the
+service that it guards would show the service's slowness as its own. The sidecar runs in this process, so
+that it is the real thing, signals and exit code included.
+"""
+
+import signal
+import sysconfig
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli import say
+from sidecar.cli.epilog import epilog
+from sidecar.cli.probe import Target, ask
+from sidecar.errors import StartFailed
+
+if TYPE_CHECKING:
+    from sidecar.config.load import Loaded
+
+__all__ = ["command"]
+
+PORT = click.IntRange(1, 65535)
+OTHER_PORTS = "Other ports: --port, --ops-port, --service-port, as in make demo ARGS='--port 8081'."
+POLL = 0.05  # seconds between two looks whether the demo is up
+
+
+@click.command(
+    "demo",
+    epilog=epilog("sidecar demo", "sidecar demo --port 8081 --ops-port 9901 --service-port 9001"),
+)
+@click.option("--port", type=PORT, help="Where the sidecar listens.  [8080]")
+@click.option("--ops-port", type=PORT, help="Its health and metrics.  [9900]")
+@click.option("--service-port", type=PORT, help="The service itself.  [9000]")
+@click.pass_context
+def command(ctx: click.Context, port: int | None, ops_port: int | None, service_port: int | None) -> None:
+    """Try it on a service that misbehaves.
+
+    Starts a service with slow, failing and flapping paths on this machine alone, and the sidecar in front of
+    it. Ctrl-C ends both.
+    """
+    from sidecar import runtime
+    from sidecar.cli.demo_child import running_service
+    from sidecar.config.load import load_file
+
+    file = _demo_file()
+    loaded = _on_ports(load_file(file), port, ops_port, service_port)
+    service = next(iter(loaded.config.upstreams.values())).url
+    ops = loaded.config.listen.ops
+    try:
+        with running_service(service.host, service.port):
+            _end_when_the_terminal_does()
+            _announce_when_ready(
+                str(service),
+                f"http://{loaded.config.listen.traffic}",
+                Target.of_listener(ops.host, ops.port, ops.path),
+                file,
+            )
+            code = runtime.run(loaded, reload_from=None)
+    except StartFailed as exc:
+        raise StartFailed(f"{exc}\n{OTHER_PORTS}") from exc
+    ctx.exit(code)
+
+
+def _demo_file() -> Path:
+    """Find the demo's configuration: beside the package in a checkout, else where the wheel put it."""
+    checkout = Path(__file__).parents[2] / "config"
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    installed = [
+        Path(sysconfig.get_path("data", scheme), "share/resilience-sidecar/config") for scheme in schemes
+    ]
+    for folder in (checkout, *installed):
+        file = folder / "demo.yaml"
+        if file.is_file():
+            return file
+    raise StartFailed(f"demo.yaml is neither in {checkout} nor in {installed[0]}: install the package again")
+
+
+def _on_ports(loaded: "Loaded", port: int | None, ops_port: int | None, service_port: int | None) -> "Loaded":
+    """Put other ports in place of the file's, where they are given."""
+    config = loaded.config
+    traffic, ops = config.listen.traffic, config.listen.ops
+    listen = config.listen.model_copy(
+        update={
+            "traffic": replace(traffic, port=port or traffic.port),
+            "ops": replace(ops, port=ops_port or ops.port),
+        }
+    )
+    upstreams = {
+        name: upstream.model_copy(
+            update={"url": replace(upstream.url, port=service_port or upstream.url.port)}
+        )
+        for name, upstream in config.upstreams.items()
+    }
+    return replace(loaded, config=config.model_copy(update={"listen": listen, "upstreams": upstreams}))
+
+
+def _announce_when_ready(service: str, sidecar: str, ops: Target, file: Path) -> None:
+    """Print where things are as soon as both answer, from a thread: `runtime.run` has the main one.
+
+    The thread is a daemon, so it ends with the process if that never comes true.
+    """
+
+    def announce() -> None:
+        pause = threading.Event()
+        while not (_answers(Target.parse(f"{service}/")) and _answers(ops)):
+            pause.wait(POLL)
+        with suppress(OSError, click.ClickException):  # nobody reads: no reason to end the demo
+            say.out(_text(service, sidecar, ops, file))
+
+    threading.Thread(target=announce, daemon=True).start()
+
+
+def _end_when_the_terminal_does() -> None:
+    """Make SIGHUP end the demo as SIGTERM does, though `runtime.run` ignores it.
+
+    The signal is blocked, so that nobody but this thread takes it.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: it shall stay
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGHUP})
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _answers(target: Target) -> bool:
+    try:
+        return ask(target, timeout=1)[0] == 200
+    except (OSError, ValueError):
+        return False
+
+
+def _text(service: str, sidecar: str, ops: Target, file: Path) -> str:
+    return f"""
+The demo is running. Ctrl-C ends it.
+
+  {service}   a service that misbehaves on purpose; its first page lists how
+  {sidecar}   the same service behind the sidecar, by the rules of {file}
+  {ops}   whether the sidecar is ready
+  {replace(ops, path="/metrics")}   what it counts
+
+Three to try, in another terminal:
+
+  curl -i {sidecar}/orders   all is well: the service's answer, and X-Request-ID
+  curl -i {sidecar}/slow     too slow: a 504 in good time, with the reason in Proxy-Status and in the body
+  curl -i {sidecar}/drop     the service hangs up: a 502 instead of nothing
+"""

@@ -1,0 +1,70 @@
+"""`sidecar run`: the proxy itself, until a signal ends it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli import say
+from sidecar.cli.epilog import epilog
+
+if TYPE_CHECKING:
+    from sidecar.config.load import Loaded
+
+__all__ = ["command"]
+
+
+@click.command(
+    "run",
+    epilog=epilog(
+        "sidecar run --config /etc/sidecar/sidecar.yaml",
+        "sidecar run --upstream http://127.0.0.1:9000",
+        "sidecar run --upstream unix:///run/app.sock --listen 127.0.0.1:8080 --ops 127.0.0.1:9900",
+    ),
+)
+@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The file to run.")
+@click.option("--upstream", metavar="URL", help="Without a file: the service to stand in front of.")
+@click.option("--listen", metavar="ADDR", help="With --upstream: where callers connect.  [0.0.0.0:8080]")
+@click.option("--ops", metavar="ADDR", help="With --upstream: health and metrics.  [0.0.0.0:9900]")
+@click.pass_context
+def command(
+    ctx: click.Context, file: Path | None, upstream: str | None, listen: str | None, ops: str | None
+) -> None:
+    """Run the sidecar.
+
+    It takes its configuration from FILE, or stands in front of one URL with safe defaults. It is ready when
+    GET /health/ready on the ops address answers 200. SIGTERM and Ctrl-C let the requests under way finish,
+    for at most drain_timeout, and end it with 0; a second signal ends it at once.
+    """
+    if file is not None and upstream is not None:
+        raise click.UsageError("--config and --upstream exclude each other.", ctx)
+    if file is not None:
+        if listen or ops:
+            raise click.UsageError("--listen and --ops go with --upstream; a file has keys for them.", ctx)
+        loaded = _from_file(file)
+    elif upstream is not None:
+        loaded = _from_options(upstream, listen, ops)
+    else:
+        raise click.UsageError("Name a file with --config FILE, or a service with --upstream URL.", ctx)
+
+    from sidecar import runtime
+
+    ctx.exit(runtime.run(loaded, reload_from=file))
+
+
+def _from_file(file: Path) -> "Loaded":
+    from sidecar.config.load import load_file
+
+    loaded = load_file(file)
+    say.warnings(loaded.warnings)
+    return loaded
+
+
+def _from_options(upstream: str, listen: str | None, ops: str | None) -> "Loaded":
+    from sidecar.config import show
+    from sidecar.config.defaults import for_upstream
+
+    loaded = for_upstream(upstream, listen, ops)
+    say.note("Running without a file. The configuration in effect:\n")
+    say.note(show.effective(loaded))
+    return loaded

@@ -1,0 +1,324 @@
+"""The kinds of scalar in the vocabulary.
+
+Each is one object that knows its kind from all sides: `parse` what a person wrote, or raise ValueError with
+the rule that it breaks; `plain` what `parse` would read as the same value (None where the value is written by
+leaving its key out); `schema` what an editor may accept, which is everything that `parse` accepts and as
+little else as JSON Schema can say.
+
+A kind stands in `Annotated[type, Kind()]`; pydantic calls it through its two hooks. Whatever a person reads
+about a wrong scalar is worded here and in the modules that parse it: pydantic words nothing.
+"""
+
+# ruff: noqa: D102 -- Kind documents what the kinds override
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from pathlib import Path
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from sidecar.config import units
+from sidecar.config.words import did_you_mean, listing, shown
+
+__all__ = [
+    "NAME",
+    "VARIABLE",
+    "Choice",
+    "Count",
+    "Duration",
+    "File",
+    "Kind",
+    "Name",
+    "OneOrMany",
+    "Only",
+    "Size",
+    "Switch",
+    "Text",
+    "parse_network",
+]
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+VARIABLE = (
+    r"\$\{"  # what the environment puts in may be anything, so editors let pass all text that mentions it
+)
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_OFF = "off"
+_NEGATIONS = (False, "no", "none", "never", "disabled")
+
+
+class Kind:
+    """A kind of scalar."""
+
+    def parse(self, value: object) -> object:
+        """Return what `value`, as read from YAML, means. Raise ValueError where it breaks a rule."""
+        raise NotImplementedError
+
+    def plain(self, value: Any) -> object:
+        """Return what `parse` reads as `value`, or None."""
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of what `parse` accepts, before the environment is put in."""
+        raise NotImplementedError
+
+    def worded(self, value: object) -> object:
+        """Return `parse(value)`. Where it raises that something `must be` so, add what it is instead."""
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            rule, semicolon, hint = str(error).partition(";")
+            if not rule.startswith("must be "):
+                raise
+            raise ValueError(f"{rule}, not {shown(value)}{semicolon}{hint}") from error
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.worded)
+
+    def __get_pydantic_json_schema__(
+        self, _core: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return self.schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Kind):
+    """A time in seconds, from `low` to `high`. With `off`, `off` and zero mean None: no limit."""
+
+    low: str
+    high: str
+    off: bool = False
+
+    def parse(self, value: object) -> float | None:
+        if value == _OFF:
+            _switch_off(allowed=self.off)
+            return None
+        seconds = units.parse_duration(_as_written(value))
+        if self.off and not seconds:
+            return None
+        if not units.parse_duration(self.low) <= seconds <= units.parse_duration(self.high):
+            raise ValueError(_range(self.low, self.high, off=self.off))
+        return seconds
+
+    def plain(self, value: float | None) -> str:
+        return _OFF if value is None else units.show_duration(value)
+
+    def schema(self) -> dict[str, Any]:
+        return _pattern(units.DURATION, off=self.off)
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Kind):
+    """A number of bytes, from `low` to `high`. With `off`, `off` means None: no limit."""
+
+    low: str
+    high: str
+    off: bool = False
+
+    def parse(self, value: object) -> int | None:
+        if value == _OFF:
+            _switch_off(allowed=self.off)
+            return None
+        size = units.parse_size(_as_written(value))
+        if not units.parse_size(self.low) <= size <= units.parse_size(self.high):
+            raise ValueError(_range(self.low, self.high, off=self.off))
+        return size
+
+    def plain(self, value: int | None) -> str:
+        return _OFF if value is None else units.show_size(value)
+
+    def schema(self) -> dict[str, Any]:
+        return _pattern(units.SIZE, off=self.off)
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Kind):
+    """A whole number from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def parse(self, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
+            hint = "; leave the quotes out" if isinstance(value, str) and _INTEGER.fullmatch(value) else ""
+            raise ValueError(f"must be a whole number from {self.low} to {self.high}{hint}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return _or_variable({"type": "integer", "minimum": self.low, "maximum": self.high})
+
+
+@dataclass(frozen=True, slots=True)
+class Only(Kind):
+    """One number that cannot be another."""
+
+    number: int
+    meaning: str
+
+    def parse(self, value: object) -> int:
+        if value == str(self.number):
+            raise ValueError("must be a number; leave the quotes out")
+        if value != self.number or isinstance(value, bool):
+            raise ValueError(f"must be `{self.number}`, {self.meaning}")
+        return self.number
+
+    def schema(self) -> dict[str, Any]:
+        return {"const": self.number}
+
+
+class Switch(Kind):
+    """`true` or `false`, and none of the other words that YAML 1.1 has for them."""
+
+    def parse(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("must be `true` or `false`")  # noqa: TRY004 -- pydantic collects ValueErrors
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return _or_variable({"type": "boolean"})
+
+
+class Choice(Kind):
+    """One of some words."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str) and value in self._words:
+            return value
+        word = _OFF if value in _NEGATIONS else str(value)
+        raise ValueError(f"must be {listing(self._words)}{did_you_mean(word, self._words)}")
+
+    def schema(self) -> dict[str, Any]:
+        return _or_variable({"enum": list(self._words)})
+
+
+class Name(Kind):
+    """The name of a route or an upstream: a label in metrics, logs and headers."""
+
+    def parse(self, value: object) -> str:
+        text = _text(value)
+        if not re.fullmatch(NAME, text):
+            reserved = "; those that begin with `_` are reserved" if text.startswith("_") else ""
+            what = "a name: up to 63 ASCII letters, digits, `_`, `.` and `-`, a letter or digit first"
+            raise ValueError(f"must be {what}{reserved}")
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        return _pattern(NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Kind):
+    """Text that `read` understands. The value is what `read` returns, or the text itself where `as_written`.
+
+    `pattern` is what all such text has in common, for editors.
+    """
+
+    read: Callable[[str], object]
+    as_written: bool = True
+    pattern: str = "."
+
+    def parse(self, value: object) -> object:
+        text = _as_written(value) or _text(value)
+        meaning = self.read(text)  # of a number, to say what is wrong with more than its missing quotes
+        return _text(value) if self.as_written or not isinstance(value, str) else meaning
+
+    def plain(self, value: object) -> str | None:
+        return None if value is None else str(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"{self.pattern}|{VARIABLE}"}
+
+
+class File(Kind):
+    """The absolute name of a file that can be read. A relative one starts where the configuration file is."""
+
+    def parse(self, value: object) -> str:
+        return _readable(Path(_text(value)).absolute())
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        def from_base(value: object, info: ValidationInfo) -> object:
+            base: Path = info.context["base"] if info.context else Path()
+            return self.worded(str(base / value) if isinstance(value, str) and value else value)
+
+        return core_schema.with_info_plain_validator_function(from_base)
+
+
+class OneOrMany:
+    """Let one text stand for a list of it."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def as_list(value: object) -> object:
+            return [value] if isinstance(value, str) else value
+
+        return core_schema.no_info_before_validator_function(as_list, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(core)
+        return {"anyOf": [many["items"], many]}
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Read an address or a network in CIDR form. Raises ValueError, for the user, where `text` is none."""
+    try:
+        interface = ip_interface(text)
+    except ValueError as error:
+        raise ValueError(
+            "must be an address or a network, such as `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`"
+        ) from error
+    if interface.ip != interface.network.network_address:
+        raise ValueError(
+            f"must be a network without bits beyond its length; did you mean `{interface.network}`?"
+        )
+    return interface.network
+
+
+def _readable(path: Path) -> str:
+    """Return the name of a file that can be read now. A directory cannot, nor can a pipe, which may hang."""
+    try:
+        if not path.is_file():
+            path.stat()
+            raise ValueError(f"names no regular file ({shown(str(path))})")
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror} ({shown(str(path))})") from error
+    return str(path)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text" + ("" if isinstance(value, dict | list) else "; put it in quotes"))  # noqa: TRY004 -- pydantic collects ValueErrors
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def _as_written(value: object) -> str:
+    """Return the text of a number, so that what is missing behind it can be named."""
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _switch_off(*, allowed: bool) -> None:
+    if not allowed:
+        raise ValueError("cannot be switched off")
+
+
+def _range(low: str, high: str, *, off: bool) -> str:
+    return f"must be from `{low}` to `{high}`" + ("; `off` switches the limit off" if off else "")
+
+
+def _pattern(pattern: str, *, off: bool = False) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^(?:{pattern}{'|off' if off else ''})$|{VARIABLE}"}
+
+
+def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]}

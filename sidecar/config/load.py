@@ -1,0 +1,135 @@
+"""From a file to a `Config`, or to all that is wrong with it.
+
+    text ──reader──▶ tree ──complete──▶ tree in force ──model, checks──▶ Config ──lint──▶ warnings
+
+Either everything is right, or `ConfigError` has every problem, one to a line, in the order of the file, each
+exactly `file:line:col: key.path: message` with lines and columns from 1. `(file)` as key path means the file
+as a whole. A syntax error ends reading, and an unknown `version` ends checking: what would follow from them
+is no help.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from sidecar.config.checks import CHECKS
+from sidecar.config.complaints import complain_about
+from sidecar.config.complete import complete
+from sidecar.config.lint import Lint, lint
+from sidecar.config.model import Config
+from sidecar.config.reader import MAX_BYTES, Document, read
+from sidecar.config.shape import plain
+from sidecar.config.tree import TOP, Mark, Node, Origin, Path, data, leaves
+from sidecar.errors import ConfigError
+
+__all__ = ["Loaded", "load_file", "load_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be run.
+
+    `origins` tells for each scalar and list in force where it comes from, by key path. `source` is the name
+    of the file, `digest` the SHA-256, in hexadecimal, of what is in force: two files that mean the same have
+    the same.
+    """
+
+    config: Config
+    warnings: tuple[Lint, ...]
+    origins: Mapping[Path, Origin]
+    source: str
+    digest: str
+
+
+def load_file(path: str | FilePath, env: Mapping[str, str] | None = None) -> Loaded:
+    """Read and check a file. `env` is `os.environ` unless given. Raises ConfigError, and nothing else."""
+    return load_text(_text_of(path), name=str(path), env=env, base=FilePath(path).parent)
+
+
+def load_text(
+    text: str,
+    *,
+    name: str = "<text>",
+    env: Mapping[str, str] | None = None,
+    base: FilePath | None = None,
+) -> Loaded:
+    """Check a text, called `name` in complaints. Raises ConfigError, and nothing else.
+
+    `env` is `os.environ` unless given; relative file names start at `base`, which is the working directory
+    unless given.
+    """
+    document = read(text, name, os.environ if env is None else env)
+    root = document.root
+    if root is None or _is_of_another_version(root, document):
+        raise _error(document)
+    complete(root)
+    config = _validated(root, document, base or FilePath())
+    if config is None or document.problems:
+        raise _error(document)
+    origins = MappingProxyType(dict(leaves(root)))
+    return Loaded(config, lint(config, root, name), origins, name, digest(config))
+
+
+def digest(config: Config) -> str:
+    """Return the SHA-256 of what is in force, in hexadecimal."""
+    return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
+
+
+def _text_of(path: str | FilePath) -> str:
+    """Return the text of a file. Of one that is too large, or never ends, one byte too many is read."""
+    try:
+        with FilePath(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, TOP, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise _unreadable(path, TOP, f"cannot be read: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise _unreadable(path, TOP, f"is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode()
+        mark = Mark(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise _unreadable(
+            path, mark, f"is not UTF-8: byte 0x{content[error.start]:02X} cannot be here"
+        ) from error
+
+
+def _unreadable(path: str | FilePath, mark: Mark, message: str) -> ConfigError:
+    document = Document(str(path))
+    document.complain(mark, (), message)
+    return _error(document)
+
+
+def _is_of_another_version(root: Node, document: Document) -> bool:
+    version = root.entries.get("version")
+    if (
+        version is None or not isinstance(version.value, int) or version.value in {0, 1}
+    ):  # `false` is 0, `true` is 1
+        return False
+    document.about(version, f"`{version.value}` is not known; this program reads version `1`")
+    return True
+
+
+def _validated(root: Node, document: Document, base: FilePath) -> Config | None:
+    """Return the configuration, or None; what is wrong is added to `document`."""
+    for check in CHECKS:
+        for node, message, at_key in check(root):
+            document.about(node, message, at_key=at_key)
+    try:
+        return Config.model_validate(data(root), context={"base": base.absolute()})
+    except ValidationError as error:
+        complain_about(error, root, document)
+        return None
+
+
+def _error(document: Document) -> ConfigError:
+    ordered = sorted(document.problems, key=lambda problem: problem.mark)
+    return ConfigError(list(dict.fromkeys(map(str, ordered))))

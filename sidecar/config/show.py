@@ -1,0 +1,76 @@
+"""The configuration in force as YAML, with the origin of each value behind it, as `sidecar config` prints it.
+
+What is printed can be loaded again and means the same, but for what is a secret: a value that comes from a
+variable, or stands under a header field, with a name like a password's, token's or key's. Those are `***`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sidecar.config.environ import escape, is_secret_name
+from sidecar.config.load import Loaded
+from sidecar.config.shape import plain
+from sidecar.config.tree import Path
+from sidecar.config.yamltext import quoted, scalar
+
+__all__ = ["SECRET", "effective"]
+
+SECRET = "***"  # noqa: S105 -- what stands for one
+
+_COMMENTS_AT = 56  # a longer line has its comment right behind it
+
+
+def effective(loaded: Loaded) -> str:
+    """Return the text, with a newline at its end."""
+    lines = list(_mapping(plain(loaded.config), (), "", loaded))
+    width = min(_COMMENTS_AT, max(len(text) for text, origin in lines if origin))
+    head = [f"# in force: {loaded.source}, profile {loaded.config.profile}", f"# hash: {loaded.digest}"]
+    body = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
+    return "\n".join([*head, *body, ""])
+
+
+def _mapping(value: dict[str, Any], path: Path, indent: str, loaded: Loaded) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a mapping, each with its origin, or with "" where it has no value of its own."""
+    for key, each in value.items():
+        here = (*path, key)
+        start = f"{indent}{scalar(key)}:"
+        if isinstance(each, dict):
+            yield start, ""
+            yield from _mapping(each, here, indent + "  ", loaded)
+        elif isinstance(each, list) and each and isinstance(each[0], dict):
+            yield start, ""
+            yield from _mappings(each, here, indent + "  ", loaded)
+        else:
+            yield f"{start} {_leaf(each, here, loaded)}", _origin(each, here, loaded)
+
+
+def _mappings(
+    items: list[dict[str, Any]], path: Path, indent: str, loaded: Loaded
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a list of mappings: a dash before the first line of each."""
+    for index, item in enumerate(items):
+        lines = list(_mapping(item, (*path, index), indent + "  ", loaded))
+        first, origin = lines[0]
+        yield f"{indent}- {first.lstrip()}", origin
+        yield from lines[1:]
+
+
+def _leaf(value: object, path: Path, loaded: Loaded) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_leaf(item, (*path, index), loaded) for index, item in enumerate(value)) + "]"
+    if _is_secret(path, loaded):
+        return quoted(SECRET)
+    return scalar(escape(value) if isinstance(value, str) else value)
+
+
+def _is_secret(path: Path, loaded: Loaded) -> bool:
+    origin = loaded.origins.get(path)
+    field = str(path[-1]) if "headers" in path[-2:-1] else ""
+    return (origin is not None and origin.secret) or is_secret_name(field)
+
+
+def _origin(value: object, path: Path, loaded: Loaded) -> str:
+    """Return the origin of a value, and for a list also those of its items that differ."""
+    items = [(*path, index) for index in range(len(value))] if isinstance(value, list) else []
+    origins = (str(loaded.origins[place]) for place in (path, *items) if place in loaded.origins)
+    return ", ".join(dict.fromkeys(origins))

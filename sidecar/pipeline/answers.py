@@ -1,0 +1,146 @@
+"""The one table from errors to the answers that people and programs read.
+
+Every answer of ours says in its body, in `Proxy-Status` (RFC 9209) and in the record the same word, the fate. None says
+anything of the inside: no upstream address, no exception text, no stack trace.
+
+Formats: `problem+json` (RFC 9457), `seed` (`{"error": {"code", "message"}}`), `text`, a small HTML page; `auto` gives the
+page to whoever accepts HTML and does not name JSON, a browser that is, and problem+json to everybody else.
+"""
+
+import html
+import json
+import math
+from http import HTTPStatus
+from typing import Literal
+
+from sidecar.dates import http_date
+from sidecar.errors import ClientError, ConnectFailed, MethodRefused, RequestError
+from sidecar.message import Fields, Headers, Reply, Request
+
+__all__ = ["Answers", "Format", "max_forwards_answer"]
+
+Format = Literal["auto", "problem+json", "seed", "text"]
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{status} {title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1.5rem }}
+h1 {{ font-size: 1.5rem }} dl {{ display: grid; grid-template-columns: auto 1fr; gap: .25rem 1rem }}
+dt {{ opacity: .7 }} dd {{ margin: 0; font-family: ui-monospace, monospace; overflow-wrap: anywhere }}
+</style></head>
+<body><main><h1>{title}</h1><p>{detail}</p>{wait}
+<dl><dt>Status</dt><dd>{status}</dd><dt>Reason</dt><dd>{code}</dd><dt>Request</dt><dd>{request_id}</dd></dl>
+</main></body></html>
+"""
+
+
+class Answers:
+    """Renders errors as replies in one format."""
+
+    __slots__ = ("_format",)
+
+    def __init__(self, fmt: Format = "auto") -> None:
+        self._format = fmt
+
+    def for_error(self, error: RequestError, request: Request, route: str = "") -> Reply:
+        """Give the reply that explains `error` to the client of `request`. `route` is "" where none matched."""
+        status = _status(error)
+        detail = str(error) if isinstance(error, ClientError) else error.detail
+        retry_after = None if error.retry_after is None else max(1, math.ceil(error.retry_after))
+        problem: dict[str, object] = {
+            "type": f"urn:sidecar:problem:{error.fate}",
+            "title": _title(status),
+            "status": status,
+            "detail": detail,
+            "code": str(error.fate),
+            "request_id": request.request_id.decode("latin-1"),
+        }
+        if route and not route.startswith("_"):
+            problem["route"] = route
+        if retry_after is not None:
+            problem["retry_after"] = retry_after
+        content_type, body = self._render(problem, request)
+        headers: Headers = [
+            (b"Date", http_date()),
+            (b"Content-Type", content_type),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Cache-Control", b"no-store"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            (b"Proxy-Status", _proxy_status(error)),
+            (b"X-Request-ID", request.request_id),
+        ]
+        if retry_after is not None:
+            headers.append((b"Retry-After", b"%d" % retry_after))
+        if isinstance(error, MethodRefused):  # RFC 9110 §15.5.6
+            headers.append((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+        reply = Reply(status, Fields(headers), body)
+        reply.length = len(body)
+        return reply
+
+    def _render(self, problem: dict[str, object], request: Request) -> tuple[bytes, bytes]:
+        fmt = self._format
+        if fmt == "auto":
+            accept = b", ".join(request.fields.values(b"accept"))
+            if b"text/html" in accept and b"json" not in accept:
+                return b"text/html; charset=utf-8", _page(problem)
+        if fmt == "seed":
+            seed = {
+                "code": problem["code"],
+                "message": problem["detail"],
+                "request_id": problem["request_id"],
+            }
+            return b"application/json", json.dumps({"error": seed}).encode()
+        if fmt == "text":
+            text = f"{problem['status']} {problem['title']}: {problem['detail']}\n{problem['code']} {problem['request_id']}\n"
+            return b"text/plain; charset=utf-8", text.encode()
+        return b"application/problem+json", json.dumps(problem).encode()
+
+
+def max_forwards_answer(request: Request) -> Reply:
+    """Answer OPTIONS or TRACE that must go no further (RFC 9110 §7.6.2).
+
+    TRACE gets its own head back, without the fields that identify a person (§9.3.8).
+    """
+    secret = (b"authorization", b"cookie", b"proxy-authorization")
+    headers: Headers = [(b"Date", http_date())]
+    body = b""
+    if request.method == b"TRACE":
+        fields = request.fields.without(*secret).wire
+        body = b"TRACE %b HTTP/1.%d\r\n%b\r\n" % (request.target, request.minor, fields)
+        headers.append((b"Content-Type", b"message/http"))
+    else:
+        headers.append((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"))
+    headers.append((b"Content-Length", b"%d" % len(body)))
+    reply = Reply(200, Fields(headers), body)
+    reply.length = len(body)
+    return reply
+
+
+def _status(error: RequestError) -> int:
+    # RFC 9209 §2.3.6, §2.3.2: a time-out while connecting is our time-out.
+    if isinstance(error, ConnectFailed) and error.token in ("connection_timeout", "dns_timeout"):
+        return 504
+    return error.status
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _proxy_status(error: RequestError) -> bytes:
+    token = error.token if isinstance(error, ConnectFailed) else error.proxy_error
+    kind = f" error={token};" if token else ""
+    return f'sidecar;{kind} details="{error.fate}"'.encode()
+
+
+def _page(problem: dict[str, object]) -> bytes:
+    wait = problem.get("retry_after")
+    text = {key: html.escape(str(value)) for key, value in problem.items()}
+    return _PAGE.format_map(
+        text | {"wait": f"<p>Please try again in {wait} seconds.</p>" if wait is not None else ""}
+    ).encode()

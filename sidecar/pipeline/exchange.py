@@ -1,0 +1,81 @@
+"""One request on its way through its route: what the stages share, and what will be told of it afterwards."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.errors import RequestError
+from sidecar.fate import Fate, WhyNotRetried
+from sidecar.message import Reply, Request
+
+__all__ = ["Attempt", "Exchange"]
+
+
+Attempt = tuple[str, float]  # what came of an attempt, after how many seconds
+
+
+class Exchange:
+    """The state of one request. Stages hold none of their own: what belongs to a request is here.
+
+    `clock` measures (in life finer than the loop's time, which steps in milliseconds on uvloop; in virtual time it is
+    the loop's). `sink` gets the exchange once, when everything is over. `idle` and `lifetime` bound the response's body.
+
+    A plain class with defaults on it: what a request does not have costs it nothing to set.
+    """
+
+    upstream = ""
+    head_at = 0.0
+    finished_at = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    fate: Fate | None = None
+    why_not_retried: WhyNotRetried | None = None
+    status = 0
+    error: BaseException | None = None
+    total_expired = False
+    attempt_expired = False
+    idle: float | None = None
+    lifetime: float | None = None
+
+    def __init__(
+        self, request: Request, route: str, clock: Callable[[], float], sink: "Callable[[Exchange], None]"
+    ) -> None:
+        self.request = request
+        self.task = request.task
+        self.route = route
+        self.clock = clock
+        self.sink = sink
+        self.started_at = clock()
+
+    def __repr__(self) -> str:
+        """Tell the live state in one line."""
+        return f"<Exchange {self.route} {self.request!r} {self.fate or 'under way'}>"
+
+    def current_task(self) -> "asyncio.Task[Any]":
+        """Give the task that answers this request.
+
+        The wire says which; asking asyncio takes 3 µs on Python 3.11, a third of all that a request costs here.
+        """
+        task = self.task
+        if task is None:
+            task = self.task = asyncio.current_task()
+            assert task is not None  # noqa: S101 -- a coroutine that awaits is in a task
+        return task
+
+    def answer(self, reply: Reply, fate: Fate) -> None:
+        """Note the head that goes to the client, and with which word; the end comes with the body."""
+        self.fate = fate
+        self.status = reply.status
+        self.head_at = self.clock()
+        if self.idle is not None:
+            reply.idle = self.idle
+        if self.lifetime is not None:
+            reply.lifetime = self.lifetime
+        reply.on_close(self.finish)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End: an error after the head changes the word, since the client did not get what the head promised."""
+        if error is not None:
+            self.error = error
+            self.fate = error.fate if isinstance(error, RequestError) else Fate.INTERNAL
+        self.finished_at = self.clock()
+        self.sink(self)

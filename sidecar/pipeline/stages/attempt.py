@@ -1,0 +1,120 @@
+"""One attempt at the upstream: bounded by `timeout.attempt` (to the response head), measured, and counted by its result.
+
+The results are a closed set, the `result` label of `sidecar_upstream_attempts_total`: `ok` (any status below 500),
+`status_5xx`, the fate of an `UpstreamFailed`, and `cancelled` (the client left, or the total deadline passed).
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from sidecar.counts import Histogram
+from sidecar.errors import AttemptTimeout, RequestError, UpstreamFailed
+from sidecar.fate import Fate
+from sidecar.message import Reply
+from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.stage import Stage
+from sidecar.timers import Lane
+
+__all__ = ["RESULTS", "AttemptStage"]
+
+RESULTS = (
+    "ok",
+    "status_5xx",
+    Fate.TIMEOUT_ATTEMPT,
+    Fate.TIMEOUT_IDLE,
+    Fate.UPSTREAM_CONNECT,
+    Fate.UPSTREAM_DISCONNECTED,
+    Fate.UPSTREAM_BAD_RESPONSE,
+    Fate.REJECTED_OVERLOAD,
+    "request_broke",
+    "cancelled",
+)
+
+
+class AttemptStage(Stage):
+    """Runs one attempt. `counts` is by result; `seconds` is shared by all the routes of an upstream."""
+
+    __slots__ = ("_clock", "_lane", "counts", "seconds", "upstream")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        *,
+        upstream: str,
+        timeout: float | None,
+        seconds: Histogram,
+    ) -> None:
+        self._clock = clock
+        self._lane: Lane[Exchange] | None = None if timeout is None else Lane(loop, timeout, _expire)
+        self.upstream = upstream
+        self.counts: dict[str, int] = dict.fromkeys(RESULTS, 0)
+        self.seconds = seconds
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """Ask the upstream once.
+
+        Raises:
+            AttemptTimeout: no response head within `timeout.attempt`.
+            UpstreamFailed: as the wire found.
+
+        """
+        started = self._clock()
+        lane = self._lane
+        if lane is None:
+            return await self._measured(exchange, started)
+        task = exchange.current_task()
+        already = task.cancelling()
+        exchange.attempt_expired = False
+        lane.start(exchange)
+        try:
+            reply = await self.next(exchange)
+        except BaseException as error:
+            lane.stop(exchange)
+            if (
+                exchange.attempt_expired
+                and task.uncancel() <= already
+                and isinstance(error, asyncio.CancelledError)
+            ):
+                timeout = AttemptTimeout()
+                self._note(exchange, started, timeout.fate)
+                raise timeout from None
+            self._note(exchange, started, _result(error))
+            raise
+        lane.stop(exchange)
+        self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
+        return reply
+
+    async def _measured(self, exchange: Exchange, started: float) -> Reply:
+        try:
+            reply = await self.next(exchange)
+        except BaseException as error:
+            self._note(exchange, started, _result(error))
+            raise
+        self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
+        return reply
+
+    def _note(self, exchange: Exchange, started: float, result: str) -> None:
+        seconds = self._clock() - started
+        self.counts[result] += 1
+        self.seconds.observe(seconds)
+        exchange.upstream = self.upstream
+        exchange.attempts = (*exchange.attempts, (result, seconds))
+
+    def describe(self) -> str:
+        """Name the stage and its bound."""
+        return "attempt" if self._lane is None else f"attempt timeout {self._lane.delay:g}s"
+
+
+def _result(error: BaseException) -> str:
+    if isinstance(error, UpstreamFailed):
+        return error.fate
+    if isinstance(error, RequestError):
+        return error.fate if error.fate == Fate.REJECTED_OVERLOAD else "request_broke"
+    return "cancelled"
+
+
+def _expire(exchange: Exchange) -> None:
+    exchange.attempt_expired = True
+    if exchange.task is not None:
+        exchange.task.cancel()

@@ -1,0 +1,61 @@
+"""The total deadline: a bound on everything until the response head, attempts, waiting and back-off included.
+
+It ends at the head: `idle` guards the body, so no default ever kills a long download. Expiry cancels the task; the
+cancellation travels inwards to whatever is being waited for, gives back all that is held, and comes out here as
+`TotalTimeout`. A cancellation that is not ours (the client left) passes through: the count of cancellation requests tells
+them apart, as in `asyncio.timeout`.
+"""
+
+import asyncio
+
+from sidecar.errors import TotalTimeout
+from sidecar.message import Reply
+from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.stage import Stage
+from sidecar.timers import Lane
+
+__all__ = ["TotalDeadline"]
+
+
+class TotalDeadline(Stage):
+    """`timeout.total`, in seconds."""
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, total: float) -> None:
+        self._lane: Lane[Exchange] = Lane(loop, total, _expire)
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """Run the rest of the pipeline, at most for `total` seconds.
+
+        Raises:
+            TotalTimeout: there was no response head by then.
+
+        """
+        task = exchange.current_task()
+        already = task.cancelling()
+        lane = self._lane
+        lane.start(exchange)
+        try:
+            reply = await self.next(exchange)
+        except BaseException as error:
+            lane.stop(exchange)
+            if (
+                exchange.total_expired
+                and task.uncancel() <= already
+                and isinstance(error, asyncio.CancelledError)
+            ):
+                raise TotalTimeout from None
+            raise
+        lane.stop(exchange)
+        return reply
+
+    def describe(self) -> str:
+        """Name the stage and its bound."""
+        return f"total deadline {self._lane.delay:g}s"
+
+
+def _expire(exchange: Exchange) -> None:
+    exchange.total_expired = True
+    if exchange.task is not None:
+        exchange.task.cancel()

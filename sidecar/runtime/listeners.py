@@ -1,0 +1,101 @@
+"""Binding: an address becomes a listening server, or a sentence that says why not."""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from sidecar.config.address import Address
+from sidecar.errors import StartFailed
+
+__all__ = ["Listener", "listen"]
+
+BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
+
+
+class Listener:
+    """A bound server; `addresses` are the real ones, also where port 0 was asked for."""
+
+    def __init__(self, server: asyncio.Server, address: Address) -> None:
+        self._server = server
+        self._address = address
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens."""
+        if self._address.path is not None:
+            return [str(self._address)]
+        return [
+            f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+            for name in (bound.getsockname() for bound in self._server.sockets)
+        ]
+
+    def close(self) -> None:
+        """Stop accepting; established connections go on."""
+        self._server.close()
+        if self._address.path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self._address.path)  # noqa: PTH108 -- one system call, not a path to work with
+
+
+async def listen(
+    loop: asyncio.AbstractEventLoop,
+    factory: Callable[[], asyncio.BaseProtocol],
+    address: Address,
+    key: str,
+    tls: ssl.SSLContext | None = None,
+) -> Listener:
+    """Bind `address` and accept connections for `factory`. `key` names it in the configuration.
+
+    Raises:
+        StartFailed: it cannot be bound.
+
+    """
+    try:
+        if address.path is not None:
+            _clear_stale_socket(address.path)
+            server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG, ssl=tls)
+        else:
+            server = await loop.create_server(
+                factory, address.host or None, address.port, backlog=BACKLOG, ssl=tls
+            )
+    except OSError as error:
+        raise StartFailed(f"{key}: cannot listen on {address}: {_why(error)}") from error
+    return Listener(server, address)
+
+
+def _clear_stale_socket(path: str) -> None:
+    """Remove a socket file that nobody listens on. asyncio would remove it even from under a living server.
+
+    Raises:
+        OSError: somebody listens on it, or it is not a socket.
+
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 -- one system call, not a path to work with
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "there is a file that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)  # noqa: PTH108 -- one system call, not a path to work with
+            return
+    raise OSError(errno.EADDRINUSE, "another process listens there")
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use by another process"
+    if error.errno == errno.EACCES:
+        return "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    return error.strerror or str(error)

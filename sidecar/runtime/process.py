@@ -1,0 +1,229 @@
+"""Start, ready, drain, stop. The one place that knows signals and the event loop's kind.
+
+SIGTERM or SIGINT: no longer ready, listeners closed, idle connections closed, `Connection: close` on answers, requests
+under way may finish for `drain_timeout`; then exit status 0. A second signal: exit at once, with 128 + its number.
+SIGHUP is ignored with a line in the log, since the default (the end of the process) is what nobody means by it.
+"""
+
+import asyncio
+import gc
+import os
+import resource
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import time
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.config.load import Loaded
+from sidecar.control.ops import ops_app
+from sidecar.errors import StartFailed
+from sidecar.pipeline.exchange import Exchange
+from sidecar.runtime.engine import Engine, build
+from sidecar.runtime.listeners import Listener, listen
+from sidecar.runtime.tls import server_context
+from sidecar.telemetry.ids import traceparent
+from sidecar.telemetry.logs import LogWriter, make_logger
+from sidecar.telemetry.metrics import Live, UpstreamView, registry
+from sidecar.telemetry.record import Record
+from sidecar.version import VERSION
+from sidecar.wire.inbound import ForwardRules
+from sidecar.wire.server import Limits, Server
+
+__all__ = ["Sidecar", "run"]
+
+
+class Sidecar:
+    """One sidecar on the running loop. `start`, then `drain`; `addresses` tells where it listens."""
+
+    def __init__(self, loaded: Loaded, log: Any) -> None:
+        self._loaded = loaded
+        self._log = log
+        self._listeners: dict[str, Listener] = {}
+        self._ops: web.AppRunner | None = None
+        self._state: str | None = "starting"
+        self.engine: Engine | None = None
+        self.server: Server | None = None
+
+    @property
+    def addresses(self) -> dict[str, list[str]]:
+        """Where each listener is bound, by its key."""
+        return {key: listener.addresses for key, listener in self._listeners.items()}
+
+    async def start(self, log_dropped: Callable[[], int] = lambda: 0) -> None:
+        """Build everything, then bind.
+
+        Raises:
+            StartFailed: an address cannot be bound, a TLS file not used. Nothing stays open then.
+
+        """
+        loop = asyncio.get_running_loop()
+        config = self._loaded.config
+        engine = self.engine = build(self._loaded, loop, line=self._line, on_fault=self._fault)
+        tls = server_context(config.listen.tls) if config.listen.tls is not None else None
+        rules = ForwardRules(
+            name=b"sidecar-" + secrets.token_hex(4).encode(),
+            scheme=b"https" if tls is not None else b"http",
+            trusted=config.trusted_proxies,
+            max_fields=config.limits.fields,
+            max_target=config.limits.target,
+            new_id=engine.new_id,
+            new_traceparent=traceparent,
+        )
+        limits = Limits(**config.limits.model_dump(exclude={"fields"}))
+        server = self.server = Server(loop, engine.dispatcher, rules, limits)
+        metrics = registry(_live(engine, server, log_dropped))
+        self._ops = web.AppRunner(ops_app(metrics, lambda: self._state), access_log=None)
+        await self._ops.setup()
+        assert self._ops.server is not None  # noqa: S101 -- `setup` made it
+        try:
+            self._listeners["ops"] = await listen(loop, self._ops.server, config.listen.ops, "listen.ops")
+            self._listeners["traffic"] = await listen(
+                loop, server, config.listen.traffic, "listen.traffic", tls
+            )
+        except StartFailed:
+            await self.stop()
+            raise
+        self._state = None
+        self._log.info("sidecar.ready", version=VERSION, source=self._loaded.source, **self.addresses)
+
+    async def drain(self) -> None:
+        """Let the requests under way finish, for at most `drain_timeout`, then stop."""
+        self._state = "draining"
+        server = self.server
+        listener = self._listeners.get("traffic")
+        if server is not None and listener is not None:
+            timeout = self._loaded.config.drain_timeout
+            self._log.info("sidecar.draining", connections=len(server.connections), timeout=timeout)
+            listener.close()
+            server.drain()
+            deadline = server.loop.time() + timeout
+            while server.connections and server.loop.time() < deadline:
+                await asyncio.sleep(0.02)
+            if server.connections:
+                self._log.warning("sidecar.drain_timeout", connections=len(server.connections))
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close everything now."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        if self.server is not None:
+            self.server.abort()
+        if self.engine is not None:
+            self.engine.abort()
+        if self._ops is not None:
+            ops, self._ops = self._ops, None
+            await ops.cleanup()
+        await asyncio.sleep(0)  # the aborted transports say so to their protocols in the next turn
+
+    def _line(self, record: Record) -> None:
+        fields = {
+            key: value for key, value in record.as_dict().items() if key != "at" and value not in (None, "")
+        }
+        self._log.info("request", **fields)
+
+    def _fault(self, exchange: Exchange, fault: Exception) -> None:
+        self._log.error(
+            "request.fault",
+            request_id=exchange.request.request_id.decode("latin-1"),
+            route=exchange.route,
+            exc_info=fault,
+        )
+
+
+def run(loaded: Loaded, *, reload_from: Path | None = None) -> int:
+    """Run until a signal ends it; give the exit status.
+
+    Raises:
+        StartFailed: it could not start.
+
+    """
+    _raise_file_limit()
+    writer = LogWriter(sys.stdout)
+    style: Any = "console" if loaded.config.profile == "development" else "json"
+    log = make_logger(writer, style)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_main(loaded, log, writer))
+    finally:
+        writer.close()
+
+
+async def _main(loaded: Loaded, log: Any, writer: LogWriter) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _log_loop_error(log, context))
+    told = asyncio.Event()
+    status = 0
+
+    def on_signal(number: int) -> None:
+        if told.is_set():
+            os._exit(128 + number)
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("sidecar.sighup_ignored"))
+    sidecar = Sidecar(loaded, log)
+    await sidecar.start(lambda: writer.dropped)
+    # What exists now lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    await told.wait()
+    await sidecar.drain()
+    log.info("sidecar.stopped")
+    return status
+
+
+def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Live:
+    def view(name: str) -> UpstreamView:
+        pool = engine.pools[name]
+        return UpstreamView(
+            open=lambda: pool.open,
+            idle=lambda: pool.idle,
+            reconnected=lambda: pool.reconnected,
+            seconds=engine.seconds[name],
+        )
+
+    return Live(
+        recorder=engine.recorder,
+        attempts=[
+            (pipeline.route, pipeline.attempts)
+            for pipeline in engine.dispatcher.pipelines
+            if pipeline.attempts is not None
+        ],
+        upstreams={name: view(name) for name in engine.pools},
+        connections=lambda: len(server.connections),
+        accepted=lambda: server.accepted,
+        log_dropped=log_dropped,
+        config_hash=engine.loaded.digest,
+        loaded_at=time(),
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 -- optional: plain asyncio is slower and behaves the same
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _raise_file_limit() -> None:
+    """Use as many file descriptors as we may: two for each request under way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_loop_error(log: Any, context: dict[str, Any]) -> None:
+    fault = context.get("exception")
+    if isinstance(fault, ConnectionError | TimeoutError):
+        return  # a peer that went away in a handshake; its own connection has ended already
+    log.error("sidecar.fault", message=context.get("message"), exc_info=fault)

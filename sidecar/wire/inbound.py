@@ -1,0 +1,342 @@
+"""What a gateway does to a request's head on its way through (RFC 9110 §7.6).
+
+Every field keeps its bytes, its order and its repetition, except those that concern one connection only
+(`Connection` and what it lists, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`) and those that
+we vouch for (`X-Forwarded-*`, `Forwarded`, `Via`, `X-Request-ID`, an invalid `traceparent`).
+
+A client's header section is mostly the same from one request to the next, and reading it is a pure function of its
+bytes: `_read_section` is memoised. The memo is bounded in entries and in the size of what enters it (5 MiB at the
+worst), and a miss costs the look-up alone. What differs per request (target, id) is never part of it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from sidecar.errors import ClientError, HeadTooLarge, LoopDetected, NotImplementedCoding, TargetTooLong
+from sidecar.message import Fields, Headers, Request
+from sidecar.wire import names
+from sidecar.wire.head import parse_fields, parse_request_line
+from sidecar.wire.names import REQUEST_NAMES, UNLISTABLE, tokens
+
+__all__ = ["ForwardRules", "Peer", "read_request"]
+
+Network = IPv4Network | IPv6Network
+
+MEMO_ENTRIES = 512
+MEMO_BYTES = 2048
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+;=-]{1,255})(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]*)?"
+)
+
+
+class ForwardRules:
+    """What one traffic listener vouches for: its name in `Via`, whom it believes, how it makes ids and traces."""
+
+    __slots__ = ("max_fields", "max_target", "name", "new_id", "new_traceparent", "scheme", "trusted", "via")
+
+    def __init__(
+        self,
+        *,
+        name: bytes,
+        scheme: bytes = b"http",
+        trusted: Sequence[Network] = (),
+        max_fields: int = 100,
+        max_target: int = 8192,
+        new_id: Callable[[], bytes],
+        new_traceparent: Callable[[], bytes],
+    ) -> None:
+        self.name = name
+        self.scheme = scheme
+        self.trusted = tuple(trusted)
+        self.max_fields = max_fields
+        self.max_target = max_target
+        self.new_id = new_id
+        self.new_traceparent = new_traceparent
+        self.via = [b"Via: 1.%d %b\r\nX-Request-ID: " % (minor, name) for minor in (0, 1)]
+
+    def trusts(self, address: str) -> bool:
+        """Tell whether `address` is a trusted proxy's. A unix socket's peer ("") is: it passed the file's mode."""
+        if not address:
+            return True
+        if not self.trusted:
+            return False
+        try:
+            parsed = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        return any((mapped or parsed) in network for network in self.trusted)
+
+
+class Peer:
+    """The other end of one client connection, prepared once for all its requests."""
+
+    __slots__ = ("address", "trusted", "vouched")
+
+    def __init__(self, address: str, rules: ForwardRules) -> None:
+        self.address = address
+        self.trusted = rules.trusts(address)
+        self.vouched = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (address.encode(), rules.scheme)
+
+
+class _Section:
+    """A header section, read: what goes on, and what it said that concerns us. Shared by every request that has it."""
+
+    __slots__ = (
+        "chain",
+        "chunked",
+        "count",
+        "expects_continue",
+        "fields",
+        "forwarded_host",
+        "host",
+        "hosts",
+        "keep_alive",
+        "length",
+        "max_forwards",
+        "request_id",
+        "traced",
+        "upgrade",
+        "via",
+    )
+
+    def __init__(self) -> None:
+        self.fields = Fields(())
+        self.count = 0
+        self.host = b""
+        self.hosts = 0
+        self.length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.expects_continue = False
+        self.upgrade: bytes | None = None
+        self.via: tuple[bytes, ...] = ()
+        self.chain: tuple[bytes, ...] = ()
+        self.request_id = b""
+        self.traced = True
+        self.max_forwards: bytes | None = None
+        self.forwarded_host = b""
+
+
+def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request, bool]:
+    """Turn a whole head into a `Request` ready to forward, without its body; the flag says that this is chunked.
+
+    Raises:
+        ClientError: it is not valid, or one of its bounds is passed.
+        LoopDetected: we sent this request ourselves.
+
+    """
+    cut = head.find(b"\r\n")
+    method, target, minor = parse_request_line(head[:cut])
+    if len(target) > rules.max_target:
+        raise TargetTooLong
+    lines = head[cut + 2 :]
+    read = _read_section if len(lines) <= MEMO_BYTES else _read_section.__wrapped__
+    section = read(lines, minor, peer.trusted)
+    if section.count > rules.max_fields:
+        raise HeadTooLarge
+    if section.via and _is_loop(section.via, rules.name):
+        raise LoopDetected
+    request = Request(method, target, section.fields, minor)
+    request.host = section.host
+    request.keep_alive = section.keep_alive
+    request.scheme = rules.scheme
+    if section.length is not None:
+        request.length = section.length
+    if target[:1] != b"/":
+        _other_form(request)
+    if section.expects_continue:
+        request.expects_continue = True
+    if section.upgrade is not None:
+        request.upgrade = section.upgrade
+    if not section.traced:
+        _restart_trace(request, rules)
+    if section.max_forwards is not None:
+        _count_forwards(request, section.max_forwards)
+    request.request_id = request_id = section.request_id or rules.new_id()
+    if peer.trusted:
+        _vouch_behind_proxy(request, peer, rules, section.chain)
+    else:
+        request.client = peer.address
+        request.tail = b"%b%b%b%b\r\n" % (peer.vouched, section.forwarded_host, rules.via[minor], request_id)
+    return request, section.chunked
+
+
+@lru_cache(maxsize=MEMO_ENTRIES)
+def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
+    """Read a header section. Pure: the same bytes always mean the same.
+
+    Raises:
+        ClientError: as `parse_fields`; missing, doubled or invalid Host.
+        NotImplementedCoding: a transfer coding other than chunked.
+
+    """
+    section = _Section()
+    parsed = parse_fields(lines, minor, response=False)
+    section.count = len(parsed)
+    out: Headers = []
+    connection: list[bytes] | None = None
+    upgrade: bytes | None = None
+    codes = REQUEST_NAMES.codes
+    for field in parsed:
+        name, value = field
+        code = codes.get(name)
+        if code is None:
+            code = REQUEST_NAMES.learn(name)
+        if code == names.PASS:
+            out.append(field)
+        elif code == names.HOST:
+            section.hosts += 1
+            section.host = value
+            out.append(field)
+        elif code == names.CONTENT_LENGTH:
+            section.length = int(value)
+            out.append(field)
+        elif code == names.CONNECTION:
+            connection = [*(connection or ()), *tokens(value)]
+        elif code == names.TRANSFER_ENCODING:
+            if section.chunked or value.lower() != b"chunked":
+                raise NotImplementedCoding
+            section.chunked = True
+        elif code == names.EXPECT:
+            if minor:  # RFC 9110 §10.1.1: MUST be ignored in an HTTP/1.0 request
+                section.expects_continue = value.lower() == b"100-continue"
+                out.append(field)
+        elif code == names.UPGRADE:
+            upgrade = value if upgrade is None else upgrade + b", " + value
+        elif code == names.VIA:
+            section.via = (*section.via, value)
+            out.append(field)
+        elif code == names.FORWARDED_FOR:
+            if trusted:
+                section.chain = (*section.chain, value)
+        elif code in (names.FORWARDED_OTHER, names.FORWARDED):
+            if trusted:
+                out.append(field)
+        elif code == names.REQUEST_ID:
+            if not section.request_id and _REQUEST_ID.fullmatch(value):
+                section.request_id = value
+        elif code == names.TRACEPARENT:
+            section.traced = section.traced and _TRACEPARENT.fullmatch(value) is not None
+            out.append(field)
+        elif code == names.MAX_FORWARDS:
+            section.max_forwards = value
+            out.append(field)
+        elif code != names.DROP:
+            out.append(field)
+    _check_host(section, minor)
+    if connection is None:
+        section.keep_alive = bool(minor)
+    else:
+        section.keep_alive = b"close" not in connection and (bool(minor) or b"keep-alive" in connection)
+        listed = {token for token in connection if token not in UNLISTABLE}
+        if listed:
+            out = [field for field in out if field[0].lower() not in listed]
+        # An upgrade that was asked for properly goes on. Not h2c: we could not read what follows it.
+        if upgrade is not None and minor and b"upgrade" in connection and b"h2c" not in tokens(upgrade):
+            section.upgrade = upgrade
+            out += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+    section.fields = Fields(out)
+    return section
+
+
+def _check_host(section: _Section, minor: int) -> None:
+    """RFC 9112 §3.2: exactly one, and valid; an HTTP/1.0 request may have none."""
+    if section.hosts > 1:
+        raise ClientError("Exactly one Host field is needed.")
+    if not section.hosts:
+        if minor:
+            raise ClientError("The Host field is missing.")
+        return
+    if not _HOST.fullmatch(section.host):
+        raise ClientError("The Host field is not a host.")
+    section.forwarded_host = b"X-Forwarded-Host: %b\r\n" % section.host
+
+
+def _is_loop(via: tuple[bytes, ...], name: bytes) -> bool:
+    """Tell whether our own name stands in `Via` (RFC 9110 §7.6.3): «protocol received-by [comment]»."""
+    return any(member.split()[1:2] == [name] for value in via for member in value.split(b","))
+
+
+def _other_form(request: Request) -> None:
+    """Check a target that is not in origin-form; bring absolute-form into it (RFC 9112 §3.2.2, §3.2.4)."""
+    if request.target == b"*":
+        if request.method != b"OPTIONS":
+            raise ClientError("The asterisk-form of a target is for OPTIONS only.")
+        return
+    absolute = _ABSOLUTE.fullmatch(request.target)
+    if absolute is None:
+        raise ClientError("The request target is neither a path nor an http URL.")
+    authority, rest = absolute.groups()
+    if not _HOST.fullmatch(authority):
+        raise ClientError("The authority of the request target is not a host.")
+    # The authority replaces what Host says; no path is "/", or "*" for OPTIONS.
+    if rest[:1] != b"/":
+        rest = b"*" if request.method == b"OPTIONS" and not rest else b"/" + rest
+    request.target = rest
+    request.path = rest.partition(b"?")[0]
+    request.host = authority
+    pairs = [(name, authority if name.lower() == b"host" else value) for name, value in request.fields.pairs]
+    if not request.fields.values(b"host"):
+        pairs.insert(0, (b"Host", authority))
+    request.fields = Fields(pairs)
+
+
+def _count_forwards(request: Request, value: bytes) -> None:
+    """RFC 9110 §7.6.2: for TRACE and OPTIONS only; one less goes on, none ends it here."""
+    if request.method not in (b"OPTIONS", b"TRACE"):
+        return
+    if not value.isdigit():
+        raise ClientError("Max-Forwards is not a number.")
+    request.max_forwards = int(value[:18])
+    less = b"%d" % max(0, request.max_forwards - 1)
+    request.fields = Fields(
+        (name, less if name.lower() == b"max-forwards" else value) for name, value in request.fields.pairs
+    )
+
+
+def _restart_trace(request: Request, rules: ForwardRules) -> None:
+    """W3C Trace Context §3.2: an invalid traceparent is ignored, with its tracestate, and a new trace begins."""
+    kept = request.fields.without(b"traceparent", b"tracestate").pairs
+    request.fields = Fields((*kept, (b"traceparent", rules.new_traceparent())))
+
+
+def _vouch_behind_proxy(request: Request, peer: Peer, rules: ForwardRules, chain: tuple[bytes, ...]) -> None:
+    """Extend what a trusted proxy in front of us says; the client is the last address that no trusted proxy is."""
+    seen = {name.lower() for name, _ in request.fields.pairs}
+    hops = [hop.strip(b" \t") for value in chain for hop in value.split(b",")]
+    if peer.address:
+        hops.append(peer.address.encode())
+    if b"forwarded" in seen:
+        _extend_forwarded(request, peer, rules)
+    tail = b""
+    if hops:
+        tail += b"X-Forwarded-For: %b\r\n" % b", ".join(hops)
+    if b"x-forwarded-proto" not in seen:
+        tail += b"X-Forwarded-Proto: %b\r\n" % rules.scheme
+    if b"x-forwarded-host" not in seen and request.host:
+        tail += b"X-Forwarded-Host: %b\r\n" % request.host
+    request.tail = b"%b%b%b\r\n" % (tail, rules.via[request.minor], request.request_id)
+    request.client = peer.address
+    for hop in reversed(hops):
+        request.client = hop.decode("latin-1")
+        if not rules.trusts(request.client):
+            break
+
+
+def _extend_forwarded(request: Request, peer: Peer, rules: ForwardRules) -> None:
+    """RFC 7239 §4: one element for each proxy. IPv6 addresses are quoted and bracketed (§6)."""
+    address = peer.address or "unknown"
+    node = f'"[{address}]"' if ":" in address else address
+    element = f"for={node};proto={rules.scheme.decode()}".encode()
+    pairs = list(request.fields.pairs)
+    last = max(index for index, (name, _) in enumerate(pairs) if name.lower() == b"forwarded")
+    name, value = pairs[last]
+    pairs[last] = (name, value + b", " + element if value else element)
+    request.fields = Fields(pairs)

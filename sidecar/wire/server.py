@@ -1,0 +1,563 @@
+"""The client's side: one connection, one task, requests in order.
+
+    data_received ── finds a head, has it parsed, opens its body ──▶ the connection's task
+    the task      ── awaits the handler, writes its reply, looks for the next head ──▶ …
+
+What arrives while a request is being answered stays in the buffer, bounded by pausing the socket: pipelined requests
+are answered in order, one at a time. A client that leaves cancels the task, and with it the call to the upstream.
+
+Every wait has a bound: `head_timeout` from the first byte of a head to its last, `keepalive_timeout` between requests,
+the body's `idle`, `half_close_grace` after a FIN (a farewell or a half-close; nobody can tell), `LINGER` while the
+client is given time to read an answer that came before its request was whole.
+
+The handler gets a `Request` and returns a `Reply`; it knows nothing of sockets, and this module nothing of policy.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import Any, Protocol, cast
+
+from sidecar.errors import (
+    BodyTooLarge,
+    ClientError,
+    ClientGone,
+    HeadTooLarge,
+    Overloaded,
+    RequestBodyTimeout,
+    RequestError,
+    RequestHeadTimeout,
+    TargetTooLong,
+    UpstreamIdle,
+)
+from sidecar.message import HIGH_WATER, Body, Fields, Headers, Reply, Request
+from sidecar.timers import Lane
+from sidecar.wire.framing import ChunkedReader, FramingError
+from sidecar.wire.idle import IdleGuard
+from sidecar.wire.inbound import ForwardRules, Peer, read_request
+from sidecar.wire.respond import Responder, interim
+
+__all__ = ["Handler", "Limits", "Server"]
+
+LINGER = 2.0  # nginx lingers up to 5 s between reads, Apache 2 s
+LINGER_BYTES = 1024 * 1024
+MAX_LEADING_CRLF = 8  # RFC 9112 §2.2: SHOULD ignore at least one empty line before a request line
+
+
+class Handler(Protocol):
+    """What answers. It never raises a `RequestError`: an error is a reply."""
+
+    def __call__(self, request: Request) -> Awaitable[Reply]:
+        """Answer a request."""
+
+    def refuse(self, error: RequestError, client: str) -> Reply:
+        """Answer what never became a request."""
+
+
+class Limits:
+    """The bounds of one listener. Times in seconds, sizes in bytes. Those on fields are `ForwardRules`'s."""
+
+    __slots__ = (
+        "connections",
+        "half_close_grace",
+        "head",
+        "head_timeout",
+        "keepalive_timeout",
+        "target",
+    )
+
+    def __init__(
+        self,
+        *,
+        connections: int = 10_000,
+        head: int = 32 * 1024,
+        target: int = 8 * 1024,
+        head_timeout: float = 10.0,
+        keepalive_timeout: float = 75.0,
+        half_close_grace: float = 1.0,
+    ) -> None:
+        self.connections = connections
+        self.head = head
+        self.target = target
+        self.head_timeout = head_timeout
+        self.keepalive_timeout = keepalive_timeout
+        self.half_close_grace = half_close_grace
+
+
+class Server:
+    """Everything that the connections of one listener share."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, handler: Handler, rules: ForwardRules, limits: Limits
+    ) -> None:
+        self.loop = loop
+        self.handler = handler
+        self.rules = rules
+        self.limits = limits
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+        self.accepted = 0
+        self.head_lane: Lane[ClientConnection] = Lane(loop, limits.head_timeout, ClientConnection.head_late)
+        self.idle_lane: Lane[ClientConnection] = Lane(
+            loop, limits.keepalive_timeout, ClientConnection.idle_too_long
+        )
+        self.linger_lane: Lane[ClientConnection] = Lane(loop, LINGER, ClientConnection.abort)
+
+    def __repr__(self) -> str:
+        """Tell the live state in one line."""
+        return f"<Server {len(self.connections)} connections{', draining' * self.draining}>"
+
+    def __call__(self) -> "ClientConnection":
+        """Make the protocol of one accepted connection."""
+        return ClientConnection(self)
+
+    def drain(self) -> None:
+        """Close idle connections now and the others when their answer is out."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """Close every connection now."""
+        for connection in tuple(self.connections):
+            connection.abort()
+
+
+class State(IntEnum):
+    """What the next bytes of a connection are."""
+
+    HEAD = 0  # a request head, or nothing for a while
+    LENGTH = 1  # body with a Content-Length
+    CHUNKED = 2  # body in chunks
+    BUSY = 3  # the request is whole and being answered: these bytes belong to the next one
+    TUNNEL = 4
+    LINGER = 5  # the answer is out; the rest of the request is read and dropped
+    CLOSED = 6
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_crlfs",
+        "_eof",
+        "_grace",
+        "_left",
+        "_lingered",
+        "_peer",
+        "_reader",
+        "_request",
+        "_responder",
+        "_server",
+        "_state",
+        "_task",
+        "_transport",
+        "_waiter",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._state = State.HEAD
+        self._buffer = b""
+        self._crlfs = 0
+        self._left = 0
+        self._reader: ChunkedReader | None = None
+        self._request: Request | RequestError | None = None
+        self._body: Body | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._eof = False
+        self._lingered = 0
+        self._transport = cast("asyncio.Transport", None)
+        self._peer = cast("Peer", None)
+        self._responder = cast("Responder", None)
+
+    def __repr__(self) -> str:
+        """Tell the live state in one line."""
+        return f"<ClientConnection {self._state.name} {self._request!r}>"
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the connection's one task."""
+        server = self._server
+        self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        self._peer = Peer(name[0] if isinstance(name, tuple) else "", server.rules)
+        self._responder = Responder(server.loop, self._transport)
+        server.accepted += 1
+        if len(server.connections) >= server.limits.connections:
+            self._refuse_connection()
+            return
+        server.connections.add(self)
+        if server.draining:
+            self._transport.close()
+            return
+        server.head_lane.start(self)
+        self._task = server.loop.create_task(self._serve())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        state = self._state
+        if state == State.HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._find_head()
+        elif state == State.LENGTH:
+            self._read_length(data)
+        elif state == State.CHUNKED:
+            self._read_chunked(data)
+        elif state == State.BUSY:
+            self._buffer += data
+            if len(self._buffer) > HIGH_WATER:
+                self._transport.pause_reading()
+        elif state == State.TUNNEL:
+            self._responder.tunnel_data(data)
+        elif state == State.LINGER:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """Take the client's FIN: between requests the end; within one, perhaps only the end of what it has to say."""
+        self._eof = True
+        if self._state == State.TUNNEL:
+            return self._responder.tunnel_ended()
+        if self._state in (State.LENGTH, State.CHUNKED):
+            self._fail_body(ClientGone("the client ended in the middle of its request body"))
+            return False
+        if self._state != State.BUSY and self._request is None:
+            return False
+        self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End everything: nobody is left to answer."""
+        server = self._server
+        server.connections.discard(self)
+        server.head_lane.stop(self)
+        server.idle_lane.stop(self)
+        server.linger_lane.stop(self)
+        self._stop_grace()
+        tunnelling, self._state = self._state == State.TUNNEL, State.CLOSED
+        body, self._body = self._body, None
+        if body is not None:
+            body.on_pause = body.on_resume = None
+            body.fail(ClientGone())
+        self._responder.lost()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        elif self._task is not None and not tunnelling:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """Slow down whoever feeds the response."""
+        self._responder.full(full=True)
+
+    def resume_writing(self) -> None:
+        """Let whoever feeds the response go on."""
+        self._responder.full(full=False)
+
+    # --- reading ---
+
+    def _find_head(self) -> None:
+        """Look for a whole head in the buffer; hand over what it becomes, a request or an error."""
+        data = self._buffer
+        while data[:2] == b"\r\n":
+            data = data[2:]
+            self._crlfs += 1
+            if self._crlfs > MAX_LEADING_CRLF:
+                self._hand_over(ClientError("Too many empty lines before the request line."))
+                return
+        end = data.find(b"\r\n\r\n") + 4
+        limits = self._server.limits
+        if end == 3 or end > limits.head:
+            self._buffer = data
+            error = self._partial_head_error(data, limits)
+            if error is not None:
+                self._hand_over(error)
+            elif data and self not in self._server.head_lane:
+                self._server.idle_lane.stop(self)
+                self._server.head_lane.start(self)
+            return
+        self._crlfs = 0
+        try:
+            request, chunked = read_request(data[:end], self._peer, self._server.rules)
+        except ClientError as error:
+            self._hand_over(error)
+            return
+        self._server.head_lane.stop(self)
+        self._server.idle_lane.stop(self)
+        request.task = self._task
+        if request.minor:
+            request.informational = self._relay_interim
+        rest = data[end:]
+        self._open_body(request, rest, chunked=chunked)
+        self._hand_over(request)
+
+    def _partial_head_error(self, data: bytes, limits: Limits) -> ClientError | None:
+        """Tell what is wrong with a head that is not whole yet, where it cannot become right any more."""
+        first_line = data.find(b"\r\n")
+        if (first_line if first_line >= 0 else len(data)) > limits.target + 64:
+            return TargetTooLong()
+        if len(data) > limits.head:
+            return HeadTooLarge()
+        # A bare LF is refused when it comes: its sender believes that the line has ended and waits for an answer.
+        if data.count(b"\n") != data.count(b"\r\n"):
+            return ClientError("A line of the head does not end with CRLF.")
+        return None
+
+    def _open_body(self, request: Request, rest: bytes, *, chunked: bool) -> None:
+        if not chunked and not request.length:
+            self._state = State.BUSY
+            self._buffer = rest
+            return
+        body = self._body = request.body = Body(self._server.loop.time)
+        body.on_pause = self._pause_reading
+        body.on_resume = self._resume_reading
+        body.on_limit = BodyTooLarge
+        self._buffer = b""
+        if chunked:
+            self._state = State.CHUNKED
+            self._reader = ChunkedReader()
+            if rest:
+                self._read_chunked(rest)
+        else:
+            self._state = State.LENGTH
+            self._left = cast("int", request.length)
+            if rest:
+                self._read_length(rest)
+
+    def _pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _read_length(self, data: bytes) -> None:
+        body = self._body
+        if body is None:
+            return
+        size = len(data)
+        if size < self._left:
+            self._left -= size
+            body.feed(data)
+            return
+        self._buffer = data[self._left :]
+        data = data[: self._left] if self._buffer else data
+        self._left = 0
+        self._close_body(body, [data], [])
+
+    def _read_chunked(self, data: bytes) -> None:
+        reader, body = self._reader, self._body
+        if reader is None or body is None:
+            return
+        try:
+            pieces = reader.feed(data)
+        except FramingError as fault:
+            self._fail_body(ClientError(f"Invalid chunked body: {fault}."))
+            return
+        if reader.done:
+            self._buffer = reader.rest
+            self._close_body(body, pieces, reader.trailers)
+            return
+        for piece in pieces:
+            body.feed(piece)
+
+    def _close_body(self, body: Body, pieces: list[bytes], trailers: Headers) -> None:
+        """The request is whole: from here on, bytes belong to the next one."""
+        self._body = self._reader = None
+        self._state = State.BUSY
+        body.on_pause = body.on_resume = None
+        for piece in pieces:
+            body.feed(piece)
+        body.finish(trailers)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _fail_body(self, error: RequestError) -> None:
+        body, self._body = self._body, None
+        self._reader = None
+        if body is not None:
+            body.on_pause = body.on_resume = None
+            body.fail(error)
+        self._state = State.LINGER
+
+    def _hand_over(self, item: Request | RequestError) -> None:
+        if not isinstance(item, Request):
+            self._state = State.LINGER
+            self._server.head_lane.stop(self)
+            self._server.idle_lane.stop(self)
+            self._buffer = b""
+        self._request = item
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _relay_interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        if not self._transport.is_closing() and not self._responder.started:
+            self._transport.write(interim(status, reason, fields.wire))
+
+    # --- the task ---
+
+    async def _serve(self) -> None:
+        """Answer one request after the other until the connection ends."""
+        try:
+            while self._state != State.CLOSED:
+                if self._request is None:
+                    self._waiter = self._server.loop.create_future()
+                    await self._waiter
+                    self._waiter = None
+                item, self._request = self._request, None
+                if item is None:
+                    break
+                if isinstance(item, Request):
+                    again = await self._answer(item)
+                else:
+                    again = False
+                    self._answer_error(item)
+                if not again:
+                    break
+                self._next()
+        except asyncio.CancelledError:
+            pass  # the client left; what the request held was given back on the way here
+        except Exception as fault:  # noqa: BLE001 -- a fault in one connection must end there
+            self._transport.abort()
+            self._server.loop.call_exception_handler(
+                {"message": "fault in a client connection", "exception": fault}
+            )
+        finally:
+            self._task = None
+
+    def _answer_error(self, error: RequestError) -> None:
+        reply = self._server.handler.refuse(error, self._peer.address)
+        self._responder.begin(None, reply, keep_alive=False)
+        reply.close()
+        self._finish()
+
+    async def _answer(self, request: Request) -> bool:
+        """Get the reply and write it. True: the connection may carry another request."""
+        body = request.body
+        guard = None
+        if body is not None and not body.finished:
+            guard = IdleGuard(self._server.loop, body, lambda: self._body_stalled(body))
+        try:
+            reply = await self._server.handler(request)
+            try:
+                keep_alive = (
+                    request.keep_alive and not self._server.draining and (body is None or body.finished)
+                )
+                if self._eof and not self._buffer:
+                    keep_alive = False
+                if reply.tunnel is not None:
+                    await self._tunnel(reply)
+                    return False
+                if not self._responder.begin(request, reply, keep_alive=keep_alive):
+                    await self._responder.stream(reply)
+            except BaseException as error:
+                self._transport.abort()
+                reply.close(ClientGone() if isinstance(error, asyncio.CancelledError) else error)
+                if isinstance(error, asyncio.CancelledError | RequestError):
+                    return False
+                raise
+        finally:
+            if guard is not None:
+                guard.stop()
+        reply.close()
+        if self._responder.keep_alive:
+            return True
+        self._finish()
+        return False
+
+    def _body_stalled(self, body: Body) -> None:
+        self._fail_body(UpstreamIdle("it stopped reading the request") if body.held else RequestBodyTimeout())
+
+    async def _tunnel(self, reply: Reply) -> None:
+        self._state = State.TUNNEL
+        self._stop_grace()
+        early, self._buffer = self._buffer, b""
+        error = await self._responder.tunnel(reply, early)
+        reply.close(error)
+
+    def _next(self) -> None:
+        """Make ready for the next request, which may be in the buffer already."""
+        self._state = State.HEAD
+        self._stop_grace()
+        if not self._transport.is_reading() and not self._transport.is_closing():
+            self._transport.resume_reading()
+        if self._buffer:
+            self._server.head_lane.start(self)
+            self._find_head()
+        else:
+            self._server.idle_lane.start(self)
+            if self._server.draining or self._eof:
+                self._finish()
+
+    def _finish(self) -> None:
+        """Close after what was written has gone; while request bytes may still come, not before the client has read."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if self._state == State.BUSY or self._eof or not transport.can_write_eof():
+            self._state = State.CLOSED
+            transport.close()
+            return
+        # Closing with unread bytes would send a reset, and a reset may destroy the answer before the client reads it
+        # (RFC 9112 §9.6).
+        if self._body is not None:
+            self._body.on_pause = self._body.on_resume = None
+            self._body = None
+        self._state = State.LINGER
+        transport.write_eof()
+        if not transport.is_reading():
+            transport.resume_reading()
+        self._server.linger_lane.start(self)
+
+    # --- the bounds ---
+
+    def head_late(self) -> None:
+        """Answer 408 to a head that is not whole in time; a client that sent nothing is just let go."""
+        if self._buffer or self._crlfs:
+            self._hand_over(RequestHeadTimeout())
+        else:
+            self._transport.close()
+
+    def idle_too_long(self) -> None:
+        """Close a connection on which nothing was asked for long enough."""
+        if self._state == State.HEAD and not self._buffer:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """Close if idle; else the answer under way will be the last one."""
+        if self._state == State.HEAD and not self._buffer and self._request is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _grace_over(self) -> None:
+        """The FIN was a farewell, unless the client is visibly still reading."""
+        self._grace = None
+        if self._responder.moved_since(self._server.limits.half_close_grace):
+            self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
+        else:
+            self._transport.abort()
+
+    def _stop_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    def _refuse_connection(self) -> None:
+        self._state = State.LINGER
+        reply = self._server.handler.refuse(
+            Overloaded("limits.connections is reached", retry_after=1.0), self._peer.address
+        )
+        self._responder.begin(None, reply, keep_alive=False)
+        reply.close()
+        self._finish()
