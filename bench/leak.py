@@ -54,7 +54,7 @@ def run(ground: Field, name: str, plan: Plan, journal: Journal, say: Callable[[s
     chance = random.Random(plan.seed)
     points: list[Point] = []
     with ground.start(name, idle_timeout=UPSTREAM_IDLE) as proxy:
-        sizes = [max(1, plan.requests // 100), *[plan.requests // plan.steps] * plan.steps]
+        sizes = [max(1, plan.requests // 100), *[max(1, plan.requests // plan.steps)] * plan.steps]
         done = -sizes[0]  # the warm-up does not count
         for size in sizes:
             tally = _step(ground, proxy, plan, size, chance)

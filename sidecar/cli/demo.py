@@ -8,6 +8,7 @@ that it is the real thing, signals and exit code included.
 import signal
 import sysconfig
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def command(ctx: click.Context, port: int | None, ops_port: int | None, service_
         with running_service(service.host, service.port):
             _end_when_the_terminal_does()
             _announce_when_ready(
-                str(service),
+                Target(service.host, service.port, "/"),
                 f"http://{loaded.config.listen.traffic}",
                 Target.of_listener(ops.host, ops.port, ops.path),
                 file,
@@ -100,7 +101,7 @@ def _on_ports(loaded: "Loaded", port: int | None, ops_port: int | None, service_
     return replace(loaded, config=config.model_copy(update={"listen": listen, "upstreams": upstreams}))
 
 
-def _announce_when_ready(service: str, sidecar: str, ops: Target, file: Path) -> None:
+def _announce_when_ready(service: Target, sidecar: str, ops: Target, file: Path) -> None:
     """Print where things are as soon as both answer, from a thread: `runtime.run` has the main one.
 
     The thread is a daemon, so it ends with the process if that never comes true.
@@ -108,7 +109,7 @@ def _announce_when_ready(service: str, sidecar: str, ops: Target, file: Path) ->
 
     def announce() -> None:
         pause = threading.Event()
-        while not (_answers(Target.parse(f"{service}/")) and _answers(ops)):
+        while not (_answers(service) and _answers(ops)):
             pause.wait(POLL)
         with suppress(OSError, click.ClickException):  # nobody reads: no reason to end the demo
             say.out(_text(service, sidecar, ops, file))
@@ -139,18 +140,37 @@ def _answers(target: Target) -> bool:
         return False
 
 
-def _text(service: str, sidecar: str, ops: Target, file: Path) -> str:
+def _text(service: Target, sidecar: str, ops: Target, file: Path) -> str:
+    places = [
+        (f"{sidecar}/", f"the sidecar, by the rules of {_near(file)}"),
+        (service, "the service itself; its first page lists how it misbehaves"),
+        (ops, "whether the sidecar is ready"),
+        (replace(ops, path="/metrics"), "what it counts"),
+    ]
+    to_try = [
+        (f"curl -i {sidecar}/orders", "all is well: the service's answer, and X-Request-ID"),
+        (
+            f"curl -i {sidecar}/slow",
+            "too slow: 504 in good time, with the reason in Proxy-Status and the body",
+        ),
+        (f"curl -i {sidecar}/drop", "the service hangs up: 502 instead of nothing"),
+    ]
     return f"""
 The demo is running. Ctrl-C ends it.
 
-  {service}   a service that misbehaves on purpose; its first page lists how
-  {sidecar}   the same service behind the sidecar, by the rules of {file}
-  {ops}   whether the sidecar is ready
-  {replace(ops, path="/metrics")}   what it counts
+{_table(places)}
 
 Three to try, in another terminal:
 
-  curl -i {sidecar}/orders   all is well: the service's answer, and X-Request-ID
-  curl -i {sidecar}/slow     too slow: a 504 in good time, with the reason in Proxy-Status and in the body
-  curl -i {sidecar}/drop     the service hangs up: a 502 instead of nothing
+{_table(to_try)}
 """
+
+
+def _table(rows: Sequence[tuple[object, str]]) -> str:
+    width = max(len(str(left)) for left, _ in rows)
+    return "\n".join(f"  {left!s:<{width}}   {right}" for left, right in rows)
+
+
+def _near(file: Path) -> Path:
+    """Shorten the path for somebody who stands above it."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

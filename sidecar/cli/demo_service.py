@@ -82,7 +82,7 @@ class _Service:
         return web.Response(text=HELLO)
 
     async def orders(self, _: web.Request) -> web.Response:
-        return web.json_response(ORDERS)
+        return _json(ORDERS)
 
     async def slow(self, request: web.Request) -> web.Response:
         ms = _number(request, "ms", DEFAULT_SLOW_MS, most=LONGEST_MS)
@@ -139,7 +139,7 @@ class _Service:
         total = 0
         async for chunk in request.content.iter_any():
             total += len(chunk)
-        return web.json_response({"bytes": total})
+        return _json({"bytes": total})
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         left = int(request.match_info["n"])
@@ -161,6 +161,10 @@ def _number(request: web.Request, name: str, default: int, *, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise web.HTTPBadRequest(text=f"{name} is a number from 0 to {most}\n")
     return int(text)
+
+
+def _json(value: object) -> web.Response:
+    return web.json_response(text=json.dumps(value) + "\n")  # a line of its own on somebody's terminal
 
 
 def _hang_up(request: web.Request) -> None:

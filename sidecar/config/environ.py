@@ -13,7 +13,7 @@ __all__ = ["Expanded", "escape", "expand", "is_secret_name"]
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(
-    r"(^|[^a-z])(pass(word|phrase|wd)?|pwd)([^a-z]|$)|secret|token|credential|auth(orization)?([^a-z]|$)|cookie|session"
+    r"((?<!by)pass(word|phrase|wd)?|pwd)([^a-z]|$)|secret|token|credential|auth(orization)?([^a-z]|$)|cookie|session"
     r"|(^|[^a-z])(api|private|access|signing|encryption)?[_-]?key([^a-z]|$)",
     re.IGNORECASE,
 )

@@ -11,6 +11,7 @@ from sidecar.config.environ import escape, is_secret_name
 from sidecar.config.load import Loaded
 from sidecar.config.shape import plain
 from sidecar.config.tree import Path
+from sidecar.config.words import one_line
 from sidecar.config.yamltext import quoted, scalar
 
 __all__ = ["SECRET", "effective"]
@@ -24,7 +25,7 @@ def effective(loaded: Loaded) -> str:
     """Return the text, with a newline at its end."""
     lines = list(_mapping(plain(loaded.config), (), "", loaded))
     width = min(_COMMENTS_AT, max(len(text) for text, origin in lines if origin))
-    head = [f"# in force: {loaded.source}, profile {loaded.config.profile}", f"# hash: {loaded.digest}"]
+    head = [f"# in force: {one_line(loaded.source)}, profile {loaded.config.profile}", f"# hash: {loaded.digest}"]
     body = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
     return "\n".join([*head, *body, ""])
 

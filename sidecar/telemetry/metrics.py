@@ -83,7 +83,7 @@ def _requests(recorder: Recorder) -> Iterable[Metric]:
         labels=["route"],
     )
     for route, counts in recorder.by_route.items():
-        if (b"GET", 200, Fate.OK) not in counts.requests:
+        if (b"GET", 200, Fate.OK.value) not in counts.requests:
             requests.add_metric([route, "GET", "200", Fate.OK], 0)
         for (method, code, fate), number in counts.requests.copy().items():
             requests.add_metric([route, method.decode() or "_OTHER", str(code), fate], number)

@@ -76,7 +76,8 @@ class RouteCounts:
     __slots__ = ("requests", "seconds")
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[bytes, int, Fate], int] = {}
+        # Keyed by the fate's plain string: hashing a member of an Enum calls Python code.
+        self.requests: dict[tuple[bytes, int, str], int] = {}
         self.seconds = Histogram()
 
 
@@ -121,7 +122,7 @@ class Recorder:
         fate = exchange.fate or Fate.INTERNAL
         request = exchange.request
         method = request.method
-        key = (method if method in METHODS else b"_OTHER", exchange.status, fate)
+        key = (method if method in METHODS else b"_OTHER", exchange.status, fate.value)
         try:
             counts.requests[key] += 1
         except KeyError:

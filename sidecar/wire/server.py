@@ -15,7 +15,6 @@ The handler gets a `Request` and returns a `Reply`; it knows nothing of sockets,
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from enum import IntEnum
 from typing import Any, Protocol, cast
 
 from sidecar.errors import (
@@ -31,7 +30,6 @@ from sidecar.errors import (
     UpstreamIdle,
 )
 from sidecar.message import HIGH_WATER, Body, Fields, Headers, Reply, Request
-from sidecar.timers import Lane
 from sidecar.wire.framing import ChunkedReader, FramingError
 from sidecar.wire.idle import IdleGuard
 from sidecar.wire.inbound import ForwardRules, Peer, read_request
@@ -97,11 +95,6 @@ class Server:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.accepted = 0
-        self.head_lane: Lane[ClientConnection] = Lane(loop, limits.head_timeout, ClientConnection.head_late)
-        self.idle_lane: Lane[ClientConnection] = Lane(
-            loop, limits.keepalive_timeout, ClientConnection.idle_too_long
-        )
-        self.linger_lane: Lane[ClientConnection] = Lane(loop, LINGER, ClientConnection.abort)
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""
@@ -123,16 +116,11 @@ class Server:
             connection.abort()
 
 
-class State(IntEnum):
-    """What the next bytes of a connection are."""
-
-    HEAD = 0  # a request head, or nothing for a while
-    LENGTH = 1  # body with a Content-Length
-    CHUNKED = 2  # body in chunks
-    BUSY = 3  # the request is whole and being answered: these bytes belong to the next one
-    TUNNEL = 4
-    LINGER = 5  # the answer is out; the rest of the request is read and dropped
-    CLOSED = 6
+# What the next bytes of a connection are: a request head, or nothing for a while; a body with a Content-Length; a body
+# in chunks; the next request's (BUSY: this one is whole and being answered); a tunnel's; to be dropped (LINGER: the
+# answer is out before its request was whole). Plain numbers, for the reason given in `upstream`.
+_STATES = ("HEAD", "LENGTH", "CHUNKED", "BUSY", "TUNNEL", "LINGER", "CLOSED")
+_HEAD, _LENGTH, _CHUNKED, _BUSY, _TUNNEL, _LINGER, _CLOSED = range(7)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -141,11 +129,12 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_buffer",
-        "_crlfs",
+        "_due",
         "_eof",
         "_grace",
         "_left",
         "_lingered",
+        "_partial",
         "_peer",
         "_reader",
         "_request",
@@ -153,15 +142,18 @@ class ClientConnection(asyncio.Protocol):
         "_server",
         "_state",
         "_task",
+        "_timer",
         "_transport",
         "_waiter",
     )
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._state = State.HEAD
+        self._state = _HEAD
         self._buffer = b""
-        self._crlfs = 0
+        self._partial = False  # a head has begun and is not whole
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._left = 0
         self._reader: ChunkedReader | None = None
         self._request: Request | RequestError | None = None
@@ -177,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""
-        return f"<ClientConnection {self._state.name} {self._request!r}>"
+        return f"<ClientConnection {_STATES[self._state]} {self._request!r}>"
 
     # --- asyncio.Protocol ---
 
@@ -196,26 +188,26 @@ class ClientConnection(asyncio.Protocol):
         if server.draining:
             self._transport.close()
             return
-        server.head_lane.start(self)
+        self._wait_at_most(server.limits.head_timeout)
         self._task = server.loop.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
         state = self._state
-        if state == State.HEAD:
+        if state == _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
             self._find_head()
-        elif state == State.LENGTH:
+        elif state == _LENGTH:
             self._read_length(data)
-        elif state == State.CHUNKED:
+        elif state == _CHUNKED:
             self._read_chunked(data)
-        elif state == State.BUSY:
+        elif state == _BUSY:
             self._buffer += data
             if len(self._buffer) > HIGH_WATER:
                 self._transport.pause_reading()
-        elif state == State.TUNNEL:
+        elif state == _TUNNEL:
             self._responder.tunnel_data(data)
-        elif state == State.LINGER:
+        elif state == _LINGER:
             self._lingered += len(data)
             if self._lingered > LINGER_BYTES:
                 self._transport.abort()
@@ -223,12 +215,12 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Take the client's FIN: between requests the end; within one, perhaps only the end of what it has to say."""
         self._eof = True
-        if self._state == State.TUNNEL:
+        if self._state == _TUNNEL:
             return self._responder.tunnel_ended()
-        if self._state in (State.LENGTH, State.CHUNKED):
+        if self._state in (_LENGTH, _CHUNKED):
             self._fail_body(ClientGone("the client ended in the middle of its request body"))
             return False
-        if self._state != State.BUSY and self._request is None:
+        if self._state != _BUSY and self._request is None:
             return False
         self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
         return True
@@ -237,11 +229,11 @@ class ClientConnection(asyncio.Protocol):
         """End everything: nobody is left to answer."""
         server = self._server
         server.connections.discard(self)
-        server.head_lane.stop(self)
-        server.idle_lane.stop(self)
-        server.linger_lane.stop(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._stop_grace()
-        tunnelling, self._state = self._state == State.TUNNEL, State.CLOSED
+        tunnelling, self._state = self._state == _TUNNEL, _CLOSED
         body, self._body = self._body, None
         if body is not None:
             body.on_pause = body.on_resume = None
@@ -265,37 +257,47 @@ class ClientConnection(asyncio.Protocol):
     def _find_head(self) -> None:
         """Look for a whole head in the buffer; hand over what it becomes, a request or an error."""
         data = self._buffer
-        while data[:2] == b"\r\n":
-            data = data[2:]
-            self._crlfs += 1
-            if self._crlfs > MAX_LEADING_CRLF:
-                self._hand_over(ClientError("Too many empty lines before the request line."))
-                return
+        if data[:1] == b"\r":
+            data = self._skip_empty_lines(data)
         end = data.find(b"\r\n\r\n") + 4
-        limits = self._server.limits
-        if end == 3 or end > limits.head:
+        server = self._server
+        if end == 3 or end > server.limits.head:
             self._buffer = data
-            error = self._partial_head_error(data, limits)
-            if error is not None:
-                self._hand_over(error)
-            elif data and self not in self._server.head_lane:
-                self._server.idle_lane.stop(self)
-                self._server.head_lane.start(self)
+            self._wait_for_rest(data)
             return
-        self._crlfs = 0
         try:
-            request, chunked = read_request(data[:end], self._peer, self._server.rules)
+            request, chunked = read_request(data[:end], self._peer, server.rules)
         except ClientError as error:
             self._hand_over(error)
             return
-        self._server.head_lane.stop(self)
-        self._server.idle_lane.stop(self)
+        self._partial = False
         request.task = self._task
         if request.minor:
             request.informational = self._relay_interim
-        rest = data[end:]
-        self._open_body(request, rest, chunked=chunked)
-        self._hand_over(request)
+        if chunked or request.length:
+            self._open_body(request, data[end:], chunked=chunked)
+        else:
+            self._state = _BUSY
+            self._buffer = data[end:]
+        self._request = request
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        """RFC 9112 §2.2: SHOULD ignore at least one empty line before a request line. Not any number of them."""
+        for _ in range(MAX_LEADING_CRLF):
+            data = data.removeprefix(b"\r\n")
+        return data
+
+    def _wait_for_rest(self, data: bytes) -> None:
+        """Wait for more of a head, for `head_timeout` from its first byte, unless it cannot become right any more."""
+        error = self._partial_head_error(data, self._server.limits)
+        if error is not None:
+            self._hand_over(error)
+        elif data and not self._partial:
+            self._partial = True
+            self._wait_at_most(self._server.limits.head_timeout)
 
     def _partial_head_error(self, data: bytes, limits: Limits) -> ClientError | None:
         """Tell what is wrong with a head that is not whole yet, where it cannot become right any more."""
@@ -310,22 +312,18 @@ class ClientConnection(asyncio.Protocol):
         return None
 
     def _open_body(self, request: Request, rest: bytes, *, chunked: bool) -> None:
-        if not chunked and not request.length:
-            self._state = State.BUSY
-            self._buffer = rest
-            return
         body = self._body = request.body = Body(self._server.loop.time)
         body.on_pause = self._pause_reading
         body.on_resume = self._resume_reading
         body.on_limit = BodyTooLarge
         self._buffer = b""
         if chunked:
-            self._state = State.CHUNKED
+            self._state = _CHUNKED
             self._reader = ChunkedReader()
             if rest:
                 self._read_chunked(rest)
         else:
-            self._state = State.LENGTH
+            self._state = _LENGTH
             self._left = cast("int", request.length)
             if rest:
                 self._read_length(rest)
@@ -371,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
     def _close_body(self, body: Body, pieces: list[bytes], trailers: Headers) -> None:
         """The request is whole: from here on, bytes belong to the next one."""
         self._body = self._reader = None
-        self._state = State.BUSY
+        self._state = _BUSY
         body.on_pause = body.on_resume = None
         for piece in pieces:
             body.feed(piece)
@@ -385,14 +383,12 @@ class ClientConnection(asyncio.Protocol):
         if body is not None:
             body.on_pause = body.on_resume = None
             body.fail(error)
-        self._state = State.LINGER
+        self._state = _LINGER
 
-    def _hand_over(self, item: Request | RequestError) -> None:
-        if not isinstance(item, Request):
-            self._state = State.LINGER
-            self._server.head_lane.stop(self)
-            self._server.idle_lane.stop(self)
-            self._buffer = b""
+    def _hand_over(self, item: RequestError) -> None:
+        """Give the task an error to answer; whatever else comes is dropped."""
+        self._state = _LINGER
+        self._buffer = b""
         self._request = item
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -406,7 +402,7 @@ class ClientConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         """Answer one request after the other until the connection ends."""
         try:
-            while self._state != State.CLOSED:
+            while self._state != _CLOSED:
                 if self._request is None:
                     self._waiter = self._server.loop.create_future()
                     await self._waiter
@@ -476,7 +472,7 @@ class ClientConnection(asyncio.Protocol):
         self._fail_body(UpstreamIdle("it stopped reading the request") if body.held else RequestBodyTimeout())
 
     async def _tunnel(self, reply: Reply) -> None:
-        self._state = State.TUNNEL
+        self._state = _TUNNEL
         self._stop_grace()
         early, self._buffer = self._buffer, b""
         error = await self._responder.tunnel(reply, early)
@@ -484,25 +480,28 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Make ready for the next request, which may be in the buffer already."""
-        self._state = State.HEAD
-        self._stop_grace()
-        if not self._transport.is_reading() and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._state = _HEAD
+        if self._grace is not None:
+            self._stop_grace()
+        transport = self._transport
+        if not transport.is_reading() and not transport.is_closing():
+            transport.resume_reading()
+        server = self._server
+        self._due = server.loop.time() + server.limits.keepalive_timeout
+        if self._timer is None:
+            self._timer = server.loop.call_at(self._due, self._time_over)
         if self._buffer:
-            self._server.head_lane.start(self)
             self._find_head()
-        else:
-            self._server.idle_lane.start(self)
-            if self._server.draining or self._eof:
-                self._finish()
+        elif server.draining or self._eof:
+            self._finish()
 
     def _finish(self) -> None:
         """Close after what was written has gone; while request bytes may still come, not before the client has read."""
         transport = self._transport
         if transport.is_closing():
             return
-        if self._state == State.BUSY or self._eof or not transport.can_write_eof():
-            self._state = State.CLOSED
+        if self._state == _BUSY or self._eof or not transport.can_write_eof():
+            self._state = _CLOSED
             transport.close()
             return
         # Closing with unread bytes would send a reset, and a reset may destroy the answer before the client reads it
@@ -510,29 +509,41 @@ class ClientConnection(asyncio.Protocol):
         if self._body is not None:
             self._body.on_pause = self._body.on_resume = None
             self._body = None
-        self._state = State.LINGER
+        self._state = _LINGER
         transport.write_eof()
         if not transport.is_reading():
             transport.resume_reading()
-        self._server.linger_lane.start(self)
+        self._wait_at_most(LINGER)
 
     # --- the bounds ---
 
-    def head_late(self) -> None:
-        """Answer 408 to a head that is not whole in time; a client that sent nothing is just let go."""
-        if self._buffer or self._crlfs:
+    def _wait_at_most(self, seconds: float) -> None:
+        """Set when the present wait ends. One timer serves all waits: it is set again only where it would be late."""
+        loop = self._server.loop
+        due = self._due = loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._time_over)
+
+    def _time_over(self) -> None:
+        self._timer = None
+        if self._state not in (_HEAD, _LINGER):
+            return  # a request is under way; the wait after it will set a timer again
+        # A loop may call a timer up to its clock's resolution early (uvloop counts whole milliseconds).
+        if self._server.loop.time() + 0.001 < self._due:
+            self._timer = self._server.loop.call_at(self._due, self._time_over)
+        elif self._state == _LINGER:
+            self._transport.abort()
+        elif self._partial:
             self._hand_over(RequestHeadTimeout())
         else:
             self._transport.close()
 
-    def idle_too_long(self) -> None:
-        """Close a connection on which nothing was asked for long enough."""
-        if self._state == State.HEAD and not self._buffer:
-            self._transport.close()
-
     def drain(self) -> None:
         """Close if idle; else the answer under way will be the last one."""
-        if self._state == State.HEAD and not self._buffer and self._request is None:
+        if self._state == _HEAD and not self._buffer and self._request is None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -554,7 +565,7 @@ class ClientConnection(asyncio.Protocol):
             self._grace = None
 
     def _refuse_connection(self) -> None:
-        self._state = State.LINGER
+        self._state = _LINGER
         reply = self._server.handler.refuse(
             Overloaded("limits.connections is reached", retry_after=1.0), self._peer.address
         )

@@ -106,6 +106,8 @@ sidecar_tasks 7
 sidecar_uptime_seconds 12.5
 # TYPE sidecar_connections_total counter
 sidecar_connections_total 99
+# TYPE process_open_fds gauge
+process_open_fds 17
 """
     assert gauges(text) == {
         "sidecar_upstream_connections{state=idle,upstream=app}": 3.0,

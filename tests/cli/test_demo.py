@@ -22,6 +22,8 @@ DEMO = [sys.executable, "-m", "sidecar", "demo"]
 OPTIONS = ("--port", "--ops-port", "--service-port")
 ENDS_WITHIN = 15  # seconds
 
+pytestmark = pytest.mark.timeout(30)
+
 
 @pytest.fixture
 def ports() -> list[int]:
@@ -70,15 +72,14 @@ def announced(process: subprocess.Popen[str]) -> str:
 
 def get(url: str) -> tuple[int, dict[str, str], bytes]:
     host, slash, path = url.removeprefix("http://").partition("/")
-    connection = HTTPConnection(host, timeout=20)
+    connection = HTTPConnection(host, timeout=10)
     try:
         connection.request("GET", slash + path)
         response = connection.getresponse()
-        return (
-            response.status,
-            {name.lower(): value for name, value in response.getheaders()},
-            response.read(),
-        )
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, fields, response.read()
+    except TimeoutError as exc:
+        raise AssertionError(f"no answer from {url}") from exc
     finally:
         connection.close()
 

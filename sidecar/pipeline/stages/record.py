@@ -17,6 +17,9 @@ from sidecar.pipeline.stage import Stage
 __all__ = ["RecordStage"]
 
 
+_OK = Fate.OK  # read for each request: a global is quicker than a member of an Enum
+
+
 class RecordStage(Stage):
     """Settles what a request came to. `on_fault` is told of exceptions that nobody foresaw."""
 
@@ -42,7 +45,7 @@ class RecordStage(Stage):
         reply.extra = (*reply.extra, (b"X-Request-ID", exchange.request.request_id))
         fate = exchange.fate
         if fate is None:
-            fate = Fate.OK if reply.status < 500 else Fate.UPSTREAM_STATUS
+            fate = _OK if reply.status < 500 else Fate.UPSTREAM_STATUS
         exchange.answer(reply, fate)
         return reply
 

@@ -1,0 +1,154 @@
+"""The JSON Schema accepts what the loader accepts, and refuses what an editor can know to be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from sidecar.config.load import load_text
+from sidecar.config.reader import read
+from sidecar.config.schema import json_schema
+from sidecar.config.tree import data
+from sidecar.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+LEAST = "version: 1\nupstreams: {a: {url: http://127.0.0.1}}\nroutes: [{name: r, upstream: a}]\n"
+VALIDATOR = Draft202012Validator(json_schema())
+
+
+def as_written(text: str) -> object:
+    """What an editor sees: the file without its variables put in."""
+    document = read(text.replace("${", "$${"), "f", {})
+    assert document.root is not None
+    return data(document.root)
+
+
+def accepted(text: str) -> bool:
+    return VALIDATOR.is_valid(as_written(text))
+
+
+def loadable(text: str) -> bool:
+    try:
+        load_text(text, env={})
+    except ConfigError:
+        return False
+    return True
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(json_schema())
+
+
+def test_the_schema_can_be_printed() -> None:
+    assert json.loads(json.dumps(json_schema())) == json_schema()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_files_are_accepted(path: Path) -> None:
+    assert accepted(path.read_text())
+
+
+def test_a_variable_may_stand_for_any_scalar() -> None:
+    assert accepted("""\
+version: 1
+profile: ${A}
+listen: {traffic: "${A}"}
+limits: {connections: "${A:-5}", head: "${A}", head_timeout: "${A}s"}
+upstreams: {a: {url: "${A}", tls: {verify: "${A}"}}}
+defaults: {max_body: "${A}"}
+routes: [{name: "${A}", upstream: "${A}", match: {path: "${A}", methods: ["${A}"]}}]
+trusted_proxies: ["${A}"]
+""")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "foo: 1",
+        "drain_timeout: 30",
+        "drain_timeout: 30 s",
+        "drain_timeout: off",
+        "records: '5'",
+        "records: -1",
+        "records: 100001",
+        "profile: prod",
+        "access_log: false",
+        "listen: {trafic: ':80'}",
+        "listen: {traffic: 8080}",
+        "listen: {traffic: localhost}",
+        "limits: {head: 64}",
+        "limits: {head: 64k}",
+        "defaults: {timeout: 5s}",
+        "defaults: {timeout: {connect: 5s}}",
+        "defaults: {retry: {}}",
+        "breakers: {}",
+        "trusted_proxies: 10.0.0.0/8",
+        "errors: {format: html}",
+    ],
+)
+def test_what_an_editor_can_know_to_be_wrong_is_refused(change: str) -> None:
+    text = f"{LEAST}{change}\n"
+
+    assert (loadable(text), accepted(text)) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 2\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
+        "upstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {a b: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {a: {url: a}}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {a: {}}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {a: {url: http://a, health: {}}}\nroutes: [{name: r, upstream: a}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: []",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: {}",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{upstream: a}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: _none, upstream: a}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {path: a}}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {host: []}}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {methods: GET}}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\n"
+        "routes: [{name: r, upstream: a, match: {path: /a, path_regex: /b}}]",
+        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {headers: {A: 1}}}]",
+        "version: 1\nlisten: {tls: {certificate: a}}\nupstreams: {a: {url: http://a}}\n"
+        "routes: [{name: r, upstream: a}]",
+    ],
+)
+def test_what_is_missing_or_of_the_wrong_form_is_refused(text: str) -> None:
+    assert (loadable(text), accepted(text)) == (False, False)
+
+
+def test_defaults_are_told_as_one_would_write_them() -> None:
+    schema = json_schema()
+    limits, upstream, timeouts = (schema["$defs"][name] for name in ("Limits", "UpstreamConfig", "Timeouts"))
+
+    assert {name: each["default"] for name, each in limits["properties"].items()} == {
+        "connections": 10000,
+        "head": "32KiB",
+        "target": "8KiB",
+        "fields": 100,
+        "head_timeout": "10s",
+        "keepalive_timeout": "75s",
+        "half_close_grace": "1s",
+    }
+    assert "default" not in upstream["properties"]["url"]
+    assert timeouts["properties"]["body"]["default"] == "off"
+    assert schema["properties"]["trusted_proxies"]["default"] == []
+
+
+def test_every_key_is_explained() -> None:
+    schema = json_schema()
+    models = [schema, *schema["$defs"].values()]
+
+    unexplained = [
+        name
+        for model in models
+        for name, each in model["properties"].items()
+        if "description" not in each
+        and "description" not in schema["$defs"].get(each.get("$ref", "").removeprefix("#/$defs/"), {})
+    ]
+
+    assert unexplained == []

@@ -1,0 +1,410 @@
+"""What a right file means, where each of its values comes from, and how a file that cannot be read is refused."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sidecar.config.address import Address, Endpoint
+from sidecar.config.load import Loaded, load_file, load_text
+from sidecar.config.shape import plain
+from sidecar.errors import ConfigError
+
+LEAST = """\
+version: 1
+upstreams:
+  a: {url: http://127.0.0.1:9000}
+routes:
+  - {name: r, upstream: a}
+"""
+
+IN_FORCE = {
+    "version": 1,
+    "profile": "production",
+    "listen": {"traffic": "0.0.0.0:8080", "ops": "0.0.0.0:9900"},
+    "limits": {
+        "connections": 10000,
+        "head": "32KiB",
+        "target": "8KiB",
+        "fields": 100,
+        "head_timeout": "10s",
+        "keepalive_timeout": "75s",
+        "half_close_grace": "1s",
+    },
+    "upstreams": {
+        "a": {
+            "url": "http://127.0.0.1:9000",
+            "connect_timeout": "2s",
+            "max_connections": 256,
+            "idle_timeout": "1m",
+        }
+    },
+    "defaults": {
+        "timeout": {"attempt": "10s", "total": "15s", "idle": "1m", "body": "off"},
+        "max_body": "off",
+    },
+    "routes": [
+        {
+            "name": "r",
+            "match": {"path": "/**"},
+            "upstream": "a",
+            "timeout": {"attempt": "10s", "total": "15s", "idle": "1m", "body": "off"},
+            "max_body": "off",
+        }
+    ],
+    "errors": {"format": "auto"},
+    "access_log": "errors",
+    "records": 1000,
+    "trusted_proxies": [],
+    "drain_timeout": "30s",
+}
+
+
+def load(text: str, **env: str) -> Loaded:
+    return load_text(text, name="f.yaml", env=env)
+
+
+def problems(text: str, **env: str) -> list[str]:
+    with pytest.raises(ConfigError) as refusal:
+        load(text, **env)
+    return refusal.value.problems
+
+
+def file_problems(path: str | Path) -> list[str]:
+    with pytest.raises(ConfigError) as refusal:
+        load_file(path, {})
+    return refusal.value.problems
+
+
+# --- what a file means --------------------------------------------------------------------------------------
+
+
+def test_the_least_file_has_every_default() -> None:
+    assert plain(load(LEAST).config) == IN_FORCE
+
+
+def test_values_are_what_the_program_works_with(tmp_path: Path) -> None:
+    """Seconds, bytes, addresses, networks; None for what is off or left out."""
+    (tmp_path / "ca.pem").touch()
+    text = """\
+version: 1
+listen: {traffic: unix:///run/a.sock, ops: "[::1]:0"}
+limits: {head: 1.5KiB, half_close_grace: 0s}
+upstreams:
+  a:
+    url: https://api.example
+    tls: {ca: ca.pem, server_name: b.example, verify: false}
+routes:
+  - name: r
+    match:
+      path_regex: /v[0-9]+
+      host: api.example
+      methods: [GET, HEAD]
+      headers: {X-Tenant: acme, X-Debug: "*"}
+    upstream: a
+    timeout: {attempt: 500ms, total: off, idle: 0s}
+    max_body: 10MB
+trusted_proxies: [10.0.0.0/8, 192.0.2.7]
+access_log: off
+"""
+
+    config = load_text(text, env={}, base=tmp_path).config
+
+    assert (config.listen.traffic, config.listen.ops) == (Address(path="/run/a.sock"), Address("::1", 0))
+    assert (config.limits.head, config.limits.half_close_grace) == (1536, 0.0)
+    assert config.upstreams["a"].url == Endpoint("https", "api.example", 443)
+    tls = config.upstreams["a"].tls
+    assert tls is not None
+    assert tls.model_dump() == {
+        "ca": str(tmp_path / "ca.pem"),
+        "certificate": None,
+        "key": None,
+        "server_name": "b.example",
+        "verify": False,
+    }
+    (route,) = config.routes
+    assert route.match.model_dump() == {
+        "path": None,
+        "path_regex": "/v[0-9]+",
+        "host": ("api.example",),
+        "methods": ("GET", "HEAD"),
+        "headers": {"X-Tenant": "acme", "X-Debug": "*"},
+    }
+    assert route.timeout.model_dump() == {"attempt": 0.5, "total": None, "idle": None, "body": None}
+    assert route.max_body == 10_000_000
+    assert config.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("192.0.2.7"))
+    assert config.access_log == "off"
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = load(LEAST).config
+
+    with pytest.raises(ValidationError):
+        config.records = 5  # type: ignore[misc] # that is what the test is about
+
+
+def test_routes_inherit_from_defaults_key_by_key() -> None:
+    loaded = load("""\
+version: 1
+upstreams: {a: {url: http://127.0.0.1:9000}}
+defaults: {timeout: {attempt: 1s, body: 1m}, max_body: 1MiB}
+routes:
+  - {name: r, upstream: a}
+  - {name: s, upstream: a, timeout: {attempt: 2s, body: off}, max_body: off}
+""")
+
+    first, second = loaded.config.routes
+
+    assert first.timeout.model_dump() == {"attempt": 1.0, "total": 15.0, "idle": 60.0, "body": 60.0}
+    assert first.max_body == 1 << 20
+    assert second.timeout.model_dump() == {"attempt": 2.0, "total": 15.0, "idle": 60.0, "body": None}
+    assert second.max_body is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "in_force"),
+    [
+        ("development", ("all", 1.0, 2.0, 10.0, 15.0)),
+        ("testing", ("errors", 1.0, 1.0, 2.0, 5.0)),
+        ("production", ("errors", 30.0, 2.0, 10.0, 15.0)),
+    ],
+)
+def test_a_profile_brings_other_defaults(
+    profile: str, in_force: tuple[str, float, float, float, float]
+) -> None:
+    config = load(f"profile: {profile}\n{LEAST}").config
+
+    timeout = config.routes[0].timeout
+    assert (
+        config.access_log,
+        config.drain_timeout,
+        config.upstreams["a"].connect_timeout,
+        timeout.attempt,
+        timeout.total,
+    ) == in_force
+
+
+def test_what_is_written_goes_before_the_profile() -> None:
+    loaded = load(f"profile: testing\ndrain_timeout: 7s\ndefaults: {{timeout: {{total: 9s}}}}\n{LEAST}")
+
+    timeout = loaded.config.routes[0].timeout
+    assert (loaded.config.drain_timeout, timeout.attempt, timeout.total) == (7.0, 2.0, 9.0)
+
+
+def test_words_of_yaml_11_are_what_they_look_like() -> None:
+    """PyYAML would make `true`, `false`, 90, 8, a date and None of these."""
+    loaded = load("""\
+version: 1
+upstreams: {on: {url: http://127.0.0.1:9000}, "010": {url: http://127.0.0.1:9001}}
+routes:
+  - {name: no, upstream: on, match: {headers: {X-A: 1:30, X-B: 2024-01-01, X-C: ~, X-D: yes}}}
+  - {name: off, upstream: 010}
+""")
+
+    assert [(route.name, route.upstream, dict(route.match.headers)) for route in loaded.config.routes] == [
+        ("no", "on", {"X-A": "1:30", "X-B": "2024-01-01", "X-C": "~", "X-D": "yes"}),
+        ("off", "010", {}),
+    ]
+
+
+def test_the_shape_of_the_text_does_not_matter() -> None:
+    """A byte order mark, CRLF, comments, quotes, block scalars, a leading `---`, a closing `...`."""
+    text = """\ufeff# comment
+---
+version: 1
+upstreams:
+  'a':
+    "url": >-
+      http://127.0.0.1:9000
+routes:
+- name: "r"
+  upstream: |-
+    a
+...
+"""
+
+    assert plain(load(text.replace("\n", "\r\n")).config) == IN_FORCE
+
+
+# --- the environment ----------------------------------------------------------------------------------------
+
+
+def test_a_variable_means_what_its_text_would_mean() -> None:
+    loaded = load(LEAST + "records: ${N}\ndrain_timeout: ${T}\nprofile: ${P:-testing}\n", N="5", T="7s")
+
+    assert (loaded.config.records, loaded.config.drain_timeout, loaded.config.profile) == (5, 7.0, "testing")
+
+
+def test_a_variable_in_quotes_is_text() -> None:
+    text = LEAST.replace("upstream: a}", 'upstream: a, match: {headers: {X-N: "${N}"}}}')
+
+    assert dict(load(text, N="5").config.routes[0].match.headers) == {"X-N": "5"}
+
+
+def test_a_variable_cannot_bring_structure_into_the_file() -> None:
+    assert problems(LEAST + "profile: ${P}\n", P="testing\nrecords: 5") == [
+        "f.yaml:6:10: profile: must be `development`, `testing` or `production`, "
+        "not `testing\\nrecords: 5`"
+    ]
+
+
+def test_the_environment_is_that_of_the_process_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_TEST_RECORDS", "7")
+
+    loaded = load_text(LEAST + "records: ${SIDECAR_TEST_RECORDS}\n")
+
+    assert loaded.config.records == 7
+
+
+# --- origins ------------------------------------------------------------------------------------------------
+
+
+def test_every_value_in_force_knows_where_it_comes_from() -> None:
+    loaded = load(
+        """\
+version: 1
+profile: ${PROFILE}
+upstreams:
+  a: {url: "http://${HOST}:${PORT:-80}"}
+defaults:
+  timeout: {idle: 9s}
+routes:
+  - name: r
+    upstream: a
+    match: {host: [a.example, "${HOST}"]}
+    timeout:
+      body: 5s
+""",
+        PROFILE="testing",
+        HOST="b.example",
+        PORT="81",
+    )
+
+    assert {path: str(origin) for path, origin in loaded.origins.items()} == {
+        ("version",): "f.yaml:1",
+        ("profile",): "env PROFILE",
+        ("listen", "traffic"): "default",
+        ("listen", "ops"): "default",
+        ("limits", "connections"): "default",
+        ("limits", "head"): "default",
+        ("limits", "target"): "default",
+        ("limits", "fields"): "default",
+        ("limits", "head_timeout"): "default",
+        ("limits", "keepalive_timeout"): "default",
+        ("limits", "half_close_grace"): "default",
+        ("upstreams", "a", "url"): "env HOST, PORT",
+        ("upstreams", "a", "connect_timeout"): "profile testing",
+        ("upstreams", "a", "max_connections"): "default",
+        ("upstreams", "a", "idle_timeout"): "default",
+        ("defaults", "timeout", "attempt"): "profile testing",
+        ("defaults", "timeout", "total"): "profile testing",
+        ("defaults", "timeout", "idle"): "f.yaml:6",
+        ("defaults", "timeout", "body"): "default",
+        ("defaults", "max_body"): "default",
+        ("routes",): "f.yaml:8",
+        ("routes", 0, "name"): "f.yaml:8",
+        ("routes", 0, "upstream"): "f.yaml:9",
+        ("routes", 0, "match", "host"): "f.yaml:10",
+        ("routes", 0, "match", "host", 0): "f.yaml:10",
+        ("routes", 0, "match", "host", 1): "env HOST",
+        ("routes", 0, "match", "path"): "default",
+        ("routes", 0, "timeout", "attempt"): "profile testing",
+        ("routes", 0, "timeout", "total"): "profile testing",
+        ("routes", 0, "timeout", "idle"): "f.yaml:6",
+        ("routes", 0, "timeout", "body"): "f.yaml:12",
+        ("routes", 0, "max_body"): "default",
+        ("errors", "format"): "default",
+        ("access_log",): "profile testing",
+        ("records",): "default",
+        ("trusted_proxies",): "default",
+        ("drain_timeout",): "profile testing",
+    }
+
+
+def test_the_digest_is_of_what_is_in_force_and_not_of_how_it_is_written() -> None:
+    written_otherwise = load(LEAST + "drain_timeout: ${T}\nrecords: 1000 # as ever\n", T="30000ms")
+
+    assert written_otherwise.digest == load(LEAST).digest
+    assert load(LEAST + "records: 999\n").digest != load(LEAST).digest
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_called_what_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.yaml").write_text(LEAST)
+    monkeypatch.chdir(tmp_path)
+
+    loaded = load_file("sub/a.yaml", {})
+
+    assert (loaded.source, str(loaded.origins[("version",)])) == ("sub/a.yaml", "sub/a.yaml:1")
+
+
+def test_names_of_files_start_where_the_configuration_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where the program was started. What is in force is absolute, so that it holds wherever it is read."""
+    (tmp_path / "sub" / "tls").mkdir(parents=True)
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / "sub" / "tls" / name).touch()
+    absolute = tmp_path / "sub" / "tls" / "key.pem"
+    tls = f"listen: {{tls: {{certificate: tls/cert.pem, key: {absolute}}}}}\n"
+    (tmp_path / "sub" / "a.yaml").write_text(LEAST + tls)
+    monkeypatch.chdir(tmp_path)
+
+    loaded = load_file(Path("sub/a.yaml"), {})
+
+    assert loaded.config.listen.tls is not None
+    assert loaded.config.listen.tls.model_dump() == {
+        "certificate": str(tmp_path / "sub" / "tls" / "cert.pem"),
+        "key": str(absolute),
+        "client_ca": None,
+    }
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "missing.yaml"
+
+    assert file_problems(path) == [f"{path}:1:1: (file): cannot be read: No such file or directory"]
+
+
+def test_a_directory_is_one_line(tmp_path: Path) -> None:
+    assert file_problems(tmp_path) == [f"{tmp_path}:1:1: (file): cannot be read: Is a directory"]
+
+
+def test_an_impossible_name_is_one_line() -> None:
+    (problem,) = file_problems("a\0b")
+
+    assert problem.startswith("a\\x00b:1:1: (file): cannot be read: ")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1 << 20, False), ((1 << 20) + 1, True)])
+def test_a_file_has_a_largest_size(size: int, *, refused: bool, tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(LEAST + "#" * (size - len(LEAST)))
+
+    if refused:
+        assert file_problems(path) == [f"{path}:1:1: (file): is larger than 1 MiB"]
+    else:
+        assert plain(load_file(path, {}).config) == IN_FORCE
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    assert file_problems("/dev/zero") == ["/dev/zero:1:1: (file): is larger than 1 MiB"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "a:\n" * 5])
+def test_endless_nesting_is_refused_at_once(text: str) -> None:
+    """PyYAML's composer ends in a RecursionError here, and its scanner takes minutes for the whole of it."""
+    assert len(problems(text)) >= 1
+
+
+def test_a_thousand_routes_are_read_in_less_than_a_long_time() -> None:
+    routes = "".join(
+        f"  - {{name: r{n}, upstream: a, match: {{path: /s{n}/**}}, timeout: {{attempt: 2s}}}}\n"
+        for n in range(1000)
+    )
+
+    loaded = load("version: 1\nupstreams: {a: {url: http://127.0.0.1:9000}}\nroutes:\n" + routes)
+
+    assert (len(loaded.config.routes), loaded.warnings) == (1000, ())

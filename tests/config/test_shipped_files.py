@@ -1,0 +1,70 @@
+"""The files in `config/` load, without warnings, and the reference is one: every key is there, with its default."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.load import load_file, load_text
+from sidecar.config.model import Config
+from sidecar.config.shape import Shape, plain, shape_of
+
+CONFIG = Path(__file__).parents[2] / "config"
+SHIPPED = sorted(CONFIG.glob("*.yaml"))
+REFERENCE = CONFIG / "sidecar.yaml"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_file_loads_without_warnings(path: Path) -> None:
+    assert load_file(path, {}).warnings == ()
+
+
+def test_the_demo_and_the_reference_are_there() -> None:
+    assert {"demo.yaml", "sidecar.yaml"} <= {path.name for path in SHIPPED}
+
+
+def test_the_reference_says_the_defaults() -> None:
+    """What it says is what would be in force without it."""
+    least = """\
+version: 1
+upstreams: {orders: {url: http://127.0.0.1:9000}}
+routes: [{name: list-orders, upstream: orders}]
+"""
+
+    assert plain(load_file(REFERENCE, {}).config) == plain(load_text(least, env={}).config)
+
+
+def test_the_reference_has_every_key() -> None:
+    written = set(re.findall(r"^[ #-]*([a-z_]+):", REFERENCE.read_text(), re.MULTILINE))
+
+    assert keys(Shape("model", Config)) - written == set()
+
+
+def test_the_reference_can_be_used_with_its_comments_taken_for_keys(tmp_path: Path) -> None:
+    """What is commented out in it is right as well: every line of it, with the files that it names."""
+    text = REFERENCE.read_text().replace("http://127.0.0.1:9000", "https://127.0.0.1")
+    text = re.sub(r"^( *)# ( *[a-z_-]+:.*)$", r"\1\2", text, flags=re.MULTILINE | re.IGNORECASE)
+    text = re.sub(r"^ +path: .*\n", "", text, flags=re.MULTILINE)
+    (tmp_path / "tls").mkdir()
+    for name in re.findall(r"tls/[a-z.]+", text):
+        (tmp_path / name).touch()
+    (tmp_path / "sidecar.yaml").write_text(text)
+
+    config = load_file(tmp_path / "sidecar.yaml", {}).config
+
+    assert config.listen.tls is not None
+    assert config.upstreams["orders"].tls is not None
+    assert plain(config.routes[0].match) == {
+        "path_regex": "/v[0-9]+/orders",
+        "host": ["api.example.com", "*.example.com"],
+        "methods": ["GET", "HEAD"],
+        "headers": {"X-Tenant": "acme", "X-Debug": "*"},
+    }
+    assert config.routes[0].max_body == 10 << 20
+
+
+def keys(shape: Shape) -> set[str]:
+    if shape.model is None:
+        return set()
+    fields = shape.model.model_fields
+    return set(fields).union(*(keys(shape_of(field)) for field in fields.values()))
