@@ -336,13 +336,11 @@ class Reply:
     lifetime: float | None = None
     tunnel: object | None = None
     extra: tuple[tuple[bytes, bytes], ...] = ()
+    reason = b""
     _closers: tuple[Closer, ...] = ()
 
-    def __init__(
-        self, status: int, fields: Fields, body: bytes | Body | None = None, *, reason: bytes = b""
-    ) -> None:
+    def __init__(self, status: int, fields: Fields, body: bytes | Body | None = None) -> None:
         self.status = status
-        self.reason = reason
         self.fields = fields
         self.body = body
 
@@ -361,7 +359,7 @@ class Reply:
         """
         failure: BaseException | None = None
         closers, self._closers = self._closers, ()
-        for closer in reversed(closers):
+        for closer in closers[::-1]:
             try:
                 closer(error)
             except Exception as fault:  # noqa: BLE001 -- the other closers still have slots to give back

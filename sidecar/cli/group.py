@@ -37,6 +37,7 @@ class Program(click.Group):
 
 @click.group(
     cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=epilog(
         "sidecar demo                                  look at it, with a service that misbehaves",
         "sidecar run --upstream http://127.0.0.1:9000  in front of your service, with safe defaults",

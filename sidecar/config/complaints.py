@@ -4,7 +4,7 @@ pydantic is asked for what it does well: all findings at once, each with its loc
 used.
 """
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sidecar.config.later import LATER
@@ -52,7 +52,7 @@ def _nearest(root: Node, location: Path) -> tuple[Node, Path]:
 
 def _unknown(location: Path) -> str:
     *above, key = location
-    model: type[BaseModel] = model_at(Config, above) or Config
+    model = model_at(Config, above)
     if key in LATER.get(model, ()):
         return f"`{key}` belongs to a stage that this version does not have; remove the key"
     known = model.model_fields

@@ -12,6 +12,7 @@ about a wrong scalar is worded here and in the modules that parse it: pydantic w
 # ruff: noqa: D102 -- Kind documents what the kinds override
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_interface
@@ -51,20 +52,20 @@ _OFF = "off"
 _NEGATIONS = (False, "no", "none", "never", "disabled")
 
 
-class Kind:
+class Kind(ABC):
     """A kind of scalar."""
 
+    @abstractmethod
     def parse(self, value: object) -> object:
         """Return what `value`, as read from YAML, means. Raise ValueError where it breaks a rule."""
-        raise NotImplementedError
 
     def plain(self, value: Any) -> object:
         """Return what `parse` reads as `value`, or None."""
         return value
 
+    @abstractmethod
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of what `parse` accepts, before the environment is put in."""
-        raise NotImplementedError
 
     def worded(self, value: object) -> object:
         """Return `parse(value)`. Where it raises that something `must be` so, add what it is instead."""

@@ -149,7 +149,9 @@ class _Reader:
     def _key(self, event: Any, path: Path) -> str:
         is_text = isinstance(event, yaml.ScalarEvent)
         if not is_text or event.anchor is not None or event.tag is not None:
-            self._out.complain(mark_of(event.start_mark), path, "a key is plain text, without anchors and tags")
+            self._out.complain(
+                mark_of(event.start_mark), path, "a key is plain text, without anchors and tags"
+            )
         if is_text:
             return str(event.value)
         if not isinstance(event, yaml.AliasEvent):

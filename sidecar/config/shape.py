@@ -29,16 +29,16 @@ def shape_of(field: FieldInfo) -> Shape:
     return Shape("leaf")
 
 
-def model_at(root: type[BaseModel], path: Iterable[str | int]) -> type[BaseModel] | None:
-    """Return the model of the mapping at `path`, or None where there is none."""
+def model_at(root: type[BaseModel], path: Iterable[str | int]) -> type[BaseModel]:
+    """Return the model of the mapping at `path`, which must be that of a model."""
     steps = iter(path)
     model = root
     for key in steps:
-        field = model.model_fields.get(str(key))
-        shape = shape_of(field) if field else Shape("leaf")
-        if shape.model is None or (shape.form != "model" and next(steps, None) is None):
-            return None
-        model = shape.model
+        form, below = shape_of(model.model_fields[str(key)])
+        assert below is not None  # noqa: S101 -- the caller's part
+        model = below
+        if form != "model":
+            next(steps)  # over the name or the index
     return model
 
 

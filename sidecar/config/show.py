@@ -25,7 +25,10 @@ def effective(loaded: Loaded) -> str:
     """Return the text, with a newline at its end."""
     lines = list(_mapping(plain(loaded.config), (), "", loaded))
     width = min(_COMMENTS_AT, max(len(text) for text, origin in lines if origin))
-    head = [f"# in force: {one_line(loaded.source)}, profile {loaded.config.profile}", f"# hash: {loaded.digest}"]
+    head = [
+        f"# in force: {one_line(loaded.source)}, profile {loaded.config.profile}",
+        f"# hash: {loaded.digest}",
+    ]
     body = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
     return "\n".join([*head, *body, ""])
 

@@ -65,7 +65,8 @@ class Exchange:
         """Note the head that goes to the client, and with which word; the end comes with the body."""
         self.fate = fate
         self.status = reply.status
-        self.head_at = self.clock()
+        if not self.head_at:
+            self.head_at = self.clock()
         if self.idle is not None:
             reply.idle = self.idle
         if self.lifetime is not None:

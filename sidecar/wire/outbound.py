@@ -24,7 +24,18 @@ MEMO_BYTES = 2048
 class ResponseHead:
     """A response head, read. Shared by every response that has it."""
 
-    __slots__ = ("chunked", "dated", "fields", "keep_alive", "length", "reason", "status", "upgrade")
+    __slots__ = (
+        "bodiless",
+        "chunked",
+        "dated",
+        "fields",
+        "keep_alive",
+        "length",
+        "reason",
+        "size",
+        "status",
+        "upgrade",
+    )
 
     def __init__(self, status: int, reason: bytes) -> None:
         self.status = status
@@ -35,18 +46,22 @@ class ResponseHead:
         self.dated = False
         self.keep_alive = True
         self.upgrade: bytes | None = None
+        self.bodiless = status < 200 or status in (204, 304)
+        self.size = 0  # of the payload, unless the request was HEAD; or `CHUNKED`, `UNTIL_CLOSE`
 
-    def body_length(self, method: bytes) -> int:
-        """Tell how long the payload is, `CHUNKED` or `UNTIL_CLOSE`: RFC 9112 §6.3, in its order."""
-        if method == b"HEAD" or self.status in (204, 304) or self.status < 200:
-            return 0
-        if self.chunked:
-            return CHUNKED
-        return UNTIL_CLOSE if self.length is None else self.length
+    def measure(self) -> None:
+        """Set `size`: RFC 9112 §6.3, in its order."""
+        if self.bodiless:
+            self.size = 0
+        elif self.chunked:
+            self.size = CHUNKED
+        else:
+            self.size = UNTIL_CLOSE if self.length is None else self.length
 
     def reply(self) -> Reply:
         """Make a reply with this head and no body yet."""
-        reply = Reply(self.status, self.fields, reason=self.reason)
+        reply = Reply(self.status, self.fields)
+        reply.reason = self.reason
         if self.length is not None:
             reply.length = self.length
         if (
@@ -109,4 +124,5 @@ def _read(head: bytes) -> ResponseHead:
         read.length = None
         out = [field for field in out if field[0].lower() != b"content-length"]
     read.fields = Fields(out)
+    read.measure()
     return read

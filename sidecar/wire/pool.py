@@ -105,7 +105,10 @@ class Pool:
             UpstreamFailed: as `UpstreamConnection.exchange`.
 
         """
-        connection = self._take_idle() or await self._open_or_wait()
+        idle = self._idle
+        connection = idle.pop() if idle else None
+        if connection is None or not connection.usable:
+            connection = self._take_idle() or await self._open_or_wait()
         fresh = not connection.used
         try:
             return await connection.begin(request)
@@ -155,7 +158,7 @@ class Pool:
     async def _open_or_wait(self) -> UpstreamConnection:
         while len(self._all) + self._opening >= self._max:
             waited = await self._wait()
-            if waited is not None:
+            if waited is not None and waited.usable:
                 return waited
         return await self._open()
 
@@ -213,8 +216,9 @@ class Pool:
         self._all.add(connection)
         self.opened += 1
         if connection.transport.is_closing():
-            # Lost before we counted it: `connection_lost` will come, or has; either way it is not in the set for long.
-            self._loop.call_soon(self._lost, connection)
+            # Lost before we counted it: `connection_lost` will come, or has been. Either way it is not for use.
+            self._lost(connection)
+            raise ConnectFailed("closed as soon as it was open", token="connection_terminated")  # noqa: S106 -- no secret
         return connection
 
     def _new(self) -> UpstreamConnection:

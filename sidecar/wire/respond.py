@@ -72,8 +72,8 @@ class Responder:
         """
         body = reply.body
         head = _status_line(reply.status, reply.reason) + reply.fields.wire
-        if reply.extra:
-            head += serialise(reply.extra)
+        for field in reply.extra:
+            head += b"%b: %b\r\n" % field
         old = request is not None and request.minor == 0
         chunked = False
         if body is not None and reply.length is None:

@@ -401,22 +401,28 @@ class ClientConnection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         """Answer one request after the other until the connection ends."""
+        create_future = self._server.loop.create_future
         try:
             while self._state != _CLOSED:
-                if self._request is None:
-                    self._waiter = self._server.loop.create_future()
+                item = self._request
+                if item is None:
+                    self._waiter = create_future()
                     await self._waiter
                     self._waiter = None
-                item, self._request = self._request, None
-                if item is None:
-                    break
-                if isinstance(item, Request):
+                    item = self._request
+                    if item is None:
+                        return
+                self._request = None
+                if not isinstance(item, Request):
+                    self._answer_error(item)
+                    return
+                body = item.body
+                if body is None or body.finished:
                     again = await self._answer(item)
                 else:
-                    again = False
-                    self._answer_error(item)
+                    again = await self._answer_guarded(item, body)
                 if not again:
-                    break
+                    return
                 self._next()
         except asyncio.CancelledError:
             pass  # the client left; what the request held was given back on the way here
@@ -437,36 +443,35 @@ class ClientConnection(asyncio.Protocol):
     async def _answer(self, request: Request) -> bool:
         """Get the reply and write it. True: the connection may carry another request."""
         body = request.body
-        guard = None
-        if body is not None and not body.finished:
-            guard = IdleGuard(self._server.loop, body, lambda: self._body_stalled(body))
+        reply = await self._server.handler(request)
         try:
-            reply = await self._server.handler(request)
-            try:
-                keep_alive = (
-                    request.keep_alive and not self._server.draining and (body is None or body.finished)
-                )
-                if self._eof and not self._buffer:
-                    keep_alive = False
-                if reply.tunnel is not None:
-                    await self._tunnel(reply)
-                    return False
-                if not self._responder.begin(request, reply, keep_alive=keep_alive):
-                    await self._responder.stream(reply)
-            except BaseException as error:
-                self._transport.abort()
-                reply.close(ClientGone() if isinstance(error, asyncio.CancelledError) else error)
-                if isinstance(error, asyncio.CancelledError | RequestError):
-                    return False
-                raise
-        finally:
-            if guard is not None:
-                guard.stop()
+            keep_alive = request.keep_alive and not self._server.draining and (body is None or body.finished)
+            if self._eof and not self._buffer:
+                keep_alive = False
+            if reply.tunnel is not None:
+                await self._tunnel(reply)
+                return False
+            if not self._responder.begin(request, reply, keep_alive=keep_alive):
+                await self._responder.stream(reply)
+        except BaseException as error:
+            self._transport.abort()
+            reply.close(ClientGone() if isinstance(error, asyncio.CancelledError) else error)
+            if isinstance(error, asyncio.CancelledError | RequestError):
+                return False
+            raise
         reply.close()
         if self._responder.keep_alive:
             return True
         self._finish()
         return False
+
+    async def _answer_guarded(self, request: Request, body: Body) -> bool:
+        """Answer a request whose body is still coming in, and see that it does."""
+        guard = IdleGuard(self._server.loop, body, lambda: self._body_stalled(body))
+        try:
+            return await self._answer(request)
+        finally:
+            guard.stop()
 
     def _body_stalled(self, body: Body) -> None:
         self._fail_body(UpstreamIdle("it stopped reading the request") if body.held else RequestBodyTimeout())

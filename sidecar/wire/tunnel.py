@@ -42,12 +42,14 @@ class Tunnel:
     def from_client(self, data: bytes) -> None:
         """Pass on what the client sent."""
         self._moved_at = self._loop.time()
-        self._upstream.transport.write(data)
+        if not self._upstream.transport.is_closing():
+            self._upstream.transport.write(data)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the upstream sent."""
         self._moved_at = self._loop.time()
-        self._client.transport.write(data)
+        if not self._client.transport.is_closing():
+            self._client.transport.write(data)
 
     def client_full(self, *, full: bool) -> None:
         """Follow the client's write buffer with the upstream's reading."""

@@ -115,18 +115,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = 0
         waiter: asyncio.Future[Reply] = self._loop.create_future()
         self._waiter = waiter
-        body = request.body
-        start = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
-        if not request.host:  # an HTTP/1.0 client need not name one; we speak 1.1 and must
-            start += b"Host: %b\r\n" % self.authority
-        fields = request.fields.wire + request.tail
+        tail = request.tail
         if request.extra:
-            fields += serialise(request.extra)
+            tail += serialise(request.extra)
+        if not request.host:  # an HTTP/1.0 client need not name one; we speak 1.1 and must
+            tail += b"Host: %b\r\n" % self.authority
+        head = b"%b %b HTTP/1.1\r\n%b%b\r\n" % (request.method, request.target, request.fields.wire, tail)
+        body = request.body
         if body is None:
             self._request_sent = True
-            self.transport.write(b"%b%b\r\n" % (start, fields))
+            self.transport.write(head)
         else:
-            self._send_with_body(request, body, start + fields)
+            self._send_with_body(request, body, head)
         return waiter
 
     def abandon(self, request: Request) -> None:
@@ -136,7 +136,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _send_with_body(self, request: Request, body: Body, head: bytes) -> None:
         chunked = request.length is None
-        head += b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n"
+        if chunked:
+            head = head[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
         whole = body.take_whole()
         if whole is not None:
             self._request_sent = True
@@ -218,11 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
             return self._take_interim(request, read, rest)
         reply = read.reply()
         self._keep_alive = read.keep_alive
-        length = read.body_length(request.method)
-        if length == 0:
-            reply.body = None if request.method == b"HEAD" or read.status in (204, 304) else b""
-            self._complete(extra=bool(rest))
-        elif length > 0:
+        length = 0 if request.method == b"HEAD" else read.size
+        if length > 0:
             if len(rest) >= length:
                 reply.body = rest[:length]
                 self._complete(extra=len(rest) > length)
@@ -231,6 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self._left = length
                 self._open_body(reply)
                 self._read_length(rest)
+        elif length == 0:
+            reply.body = None if request.method == b"HEAD" or read.bodiless else b""
+            self._complete(extra=bool(rest))
         elif length == CHUNKED:
             self._state = _CHUNKED
             self._reader = ChunkedReader()

@@ -97,7 +97,10 @@ def test_a_refused_url_never_repeats_a_password(text: str) -> None:
     with pytest.raises(ValueError) as refusal:
         parse_endpoint(text)
 
-    assert str(refusal.value) == "must not hold a user or password: requests are forwarded with their own or none"
+    assert (
+        str(refusal.value)
+        == "must not hold a user or password: requests are forwarded with their own or none"
+    )
 
 
 @pytest.mark.parametrize("length", [107, 108])

@@ -110,11 +110,15 @@ def test_what_an_editor_can_know_to_be_wrong_is_refused(change: str) -> None:
         "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {path: a}}]",
         "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {host: []}}]",
         "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {methods: GET}}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\n"
-        "routes: [{name: r, upstream: a, match: {path: /a, path_regex: /b}}]",
+        (
+            "version: 1\nupstreams: {a: {url: http://a}}\n"
+            "routes: [{name: r, upstream: a, match: {path: /a, path_regex: /b}}]"
+        ),
         "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {headers: {A: 1}}}]",
-        "version: 1\nlisten: {tls: {certificate: a}}\nupstreams: {a: {url: http://a}}\n"
-        "routes: [{name: r, upstream: a}]",
+        (
+            "version: 1\nlisten: {tls: {certificate: a}}\nupstreams: {a: {url: http://a}}\n"
+            "routes: [{name: r, upstream: a}]"
+        ),
     ],
 )
 def test_what_is_missing_or_of_the_wrong_form_is_refused(text: str) -> None:

@@ -36,15 +36,21 @@ def test_every_wrong_argument_is_told_of() -> None:
         for_upstream("localhost:9000", "8080", "")
 
     assert refusal.value.problems == [
-        "<command line>:3:12: listen.traffic: must be an address: `host:port`, `[IPv6]:port`, `:port` for all "
-        "addresses, or `unix:///path`, not `8080`; did you mean `:8080`?",
+        (
+            "<command line>:3:12: listen.traffic: must be an address: `host:port`, `[IPv6]:port`, `:port` for all "
+            "addresses, or `unix:///path`, not `8080`; did you mean `:8080`?"
+        ),
         "<command line>:4:8: listen.ops: must not be empty",
-        "<command line>:7:10: upstreams.upstream.url: must be a URL: `http://host:port`, `https://host:port` or "
-        "`unix:///path`, not `localhost:9000`",
+        (
+            "<command line>:7:10: upstreams.upstream.url: must be a URL: `http://host:port`, `https://host:port` or "
+            "`unix:///path`, not `localhost:9000`"
+        ),
     ]
 
 
-@pytest.mark.parametrize("url", ['http://a"\nrecords: 5\n#', "http://${HOME}", "${HOME}", "http://\\u0041\x00"])
+@pytest.mark.parametrize(
+    "url", ['http://a"\nrecords: 5\n#', "http://${HOME}", "${HOME}", "http://\\u0041\x00"]
+)
 def test_an_argument_is_only_ever_a_value(url: str) -> None:
     """Neither YAML nor variables in it mean anything."""
     with pytest.raises(ConfigError) as refusal:

@@ -53,22 +53,36 @@ routes:
 """
 
     assert warnings(text) == [
-        "f:2:31: trusted_proxies[1]: warning[trusts-everyone]: "
-        "`0.0.0.0/0` trusts what anyone says about client addresses",
-        "f:2:42: trusted_proxies[2]: warning[trusts-everyone]: "
-        "`::/0` trusts what anyone says about client addresses",
-        "f:3:18: limits.target: warning[target-exceeds-head]: "
-        "`target` is larger than `head`, which holds it, and is never reached",
-        "f:5:45: upstreams.a.tls.verify: warning[unverified-upstream]: "
-        "with `verify: false`, the upstream may be anyone; `ca` trusts a private authority",
+        (
+            "f:2:31: trusted_proxies[1]: warning[trusts-everyone]: "
+            "`0.0.0.0/0` trusts what anyone says about client addresses"
+        ),
+        (
+            "f:2:42: trusted_proxies[2]: warning[trusts-everyone]: "
+            "`::/0` trusts what anyone says about client addresses"
+        ),
+        (
+            "f:3:18: limits.target: warning[target-exceeds-head]: "
+            "`target` is larger than `head`, which holds it, and is never reached"
+        ),
+        (
+            "f:5:45: upstreams.a.tls.verify: warning[unverified-upstream]: "
+            "with `verify: false`, the upstream may be anyone; `ca` trusts a private authority"
+        ),
         "f:6:3: upstreams.b: warning[unused-upstream]: no route names this upstream",
-        "f:8:47: routes[0].timeout.attempt: warning[attempt-exceeds-total]: "
-        "`attempt` (20s) is longer than `total` (15s), which ends every attempt first",
+        (
+            "f:8:47: routes[0].timeout.attempt: warning[attempt-exceeds-total]: "
+            "`attempt` (20s) is longer than `total` (15s), which ends every attempt first"
+        ),
         "f:9:5: routes[1]: warning[shadowed-route]: never matches: `r`, above it, takes all its requests",
-        "f:9:47: routes[1].timeout.attempt: warning[no-answer-timeout]: "
-        "with `attempt` and `total` off, an upstream that never answers is waited for without end",
-        "f:9:70: routes[1].timeout.idle: warning[no-idle-timeout]: "
-        "with `idle` off, a body that stands still is waited for without end",
+        (
+            "f:9:47: routes[1].timeout.attempt: warning[no-answer-timeout]: "
+            "with `attempt` and `total` off, an upstream that never answers is waited for without end"
+        ),
+        (
+            "f:9:70: routes[1].timeout.idle: warning[no-idle-timeout]: "
+            "with `idle` off, a body that stands still is waited for without end"
+        ),
     ]
 
 
@@ -80,25 +94,33 @@ def test_what_routes_inherit_is_warned_of_once_and_where_it_is_written() -> None
     )
 
     assert warnings(text) == [
-        "f:3:31: defaults.timeout.attempt: warning[attempt-exceeds-total]: "
-        "`attempt` (20s) is longer than `total` (15s), which ends every attempt first",
-        "f:3:42: defaults.timeout.idle: warning[no-idle-timeout]: "
-        "with `idle` off, a body that stands still is waited for without end",
+        (
+            "f:3:31: defaults.timeout.attempt: warning[attempt-exceeds-total]: "
+            "`attempt` (20s) is longer than `total` (15s), which ends every attempt first"
+        ),
+        (
+            "f:3:42: defaults.timeout.idle: warning[no-idle-timeout]: "
+            "with `idle` off, a body that stands still is waited for without end"
+        ),
     ]
 
 
 def test_a_warning_about_two_values_points_at_the_one_that_is_written() -> None:
     """`attempt` is a default here; it is `total` that someone can change."""
     assert warnings(UPSTREAM + "routes: [{name: r, upstream: a, timeout: {total: 5s}}]\n") == [
-        "f:3:50: routes[0].timeout.total: warning[attempt-exceeds-total]: "
-        "`attempt` (10s) is longer than `total` (5s), which ends every attempt first"
+        (
+            "f:3:50: routes[0].timeout.total: warning[attempt-exceeds-total]: "
+            "`attempt` (10s) is longer than `total` (5s), which ends every attempt first"
+        )
     ]
 
 
 def test_a_smaller_head_than_target_is_pointed_at_where_it_is_written() -> None:
     assert warnings(UPSTREAM + "routes: [{name: r, upstream: a}]\nlimits: {head: 1KiB}\n") == [
-        "f:4:16: limits.head: warning[target-exceeds-head]: "
-        "`target` is larger than `head`, which holds it, and is never reached"
+        (
+            "f:4:16: limits.head: warning[target-exceeds-head]: "
+            "`target` is larger than `head`, which holds it, and is never reached"
+        )
     ]
 
 

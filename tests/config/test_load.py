@@ -244,8 +244,7 @@ def test_a_variable_in_quotes_is_text() -> None:
 
 def test_a_variable_cannot_bring_structure_into_the_file() -> None:
     assert problems(LEAST + "profile: ${P}\n", P="testing\nrecords: 5") == [
-        "f.yaml:6:10: profile: must be `development`, `testing` or `production`, "
-        "not `testing\\nrecords: 5`"
+        "f.yaml:6:10: profile: must be `development`, `testing` or `production`, not `testing\\nrecords: 5`"
     ]
 
 
@@ -342,7 +341,9 @@ def test_a_file_is_called_what_it_was_called(tmp_path: Path, monkeypatch: pytest
     assert (loaded.source, str(loaded.origins[("version",)])) == ("sub/a.yaml", "sub/a.yaml:1")
 
 
-def test_names_of_files_start_where_the_configuration_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_files_start_where_the_configuration_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not where the program was started. What is in force is absolute, so that it holds wherever it is read."""
     (tmp_path / "sub" / "tls").mkdir(parents=True)
     for name in ("cert.pem", "key.pem"):

@@ -35,7 +35,9 @@ routes:
         env={"URL": "http://127.0.0.1:9000/", "HOST": "b.example"},
     )
 
-    assert effective(loaded) == f"""\
+    assert (
+        effective(loaded)
+        == f"""\
 # in force: dir/f.yaml, profile testing
 # hash: {loaded.digest}
 version: 1                          # dir/f.yaml:1
@@ -86,6 +88,7 @@ records: 1000                       # default
 trusted_proxies: []                 # default
 drain_timeout: 1s                   # profile testing
 """
+    )
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

@@ -183,7 +183,9 @@ def test_a_rate_is_a_number_per_duration(text: str, rate: Rate) -> None:
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["100", "100/m", "0/1m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"])
+@pytest.mark.parametrize(
+    "text", ["100", "100/m", "0/1m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"]
+)
 def test_what_is_no_rate_is_refused_with_the_rule(text: str) -> None:
     with pytest.raises(ValueError) as refusal:
         parse_rate(text)

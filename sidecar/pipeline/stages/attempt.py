@@ -63,7 +63,7 @@ class AttemptStage(Stage):
         lane = self._lane
         if lane is None:
             return await self._measured(exchange, started)
-        task = exchange.current_task()
+        task = exchange.task or exchange.current_task()
         already = task.cancelling()
         exchange.attempt_expired = False
         lane.start(exchange)
@@ -95,11 +95,12 @@ class AttemptStage(Stage):
         return reply
 
     def _note(self, exchange: Exchange, started: float, result: str) -> None:
-        seconds = self._clock() - started
+        now = exchange.head_at = self._clock()
+        seconds = now - started
         self.counts[result] += 1
         self.seconds.observe(seconds)
         exchange.upstream = self.upstream
-        exchange.attempts = (*exchange.attempts, (result, seconds))
+        exchange.attempts += ((result, seconds),)
 
     def describe(self) -> str:
         """Name the stage and its bound."""

@@ -32,7 +32,7 @@ class TotalDeadline(Stage):
             TotalTimeout: there was no response head by then.
 
         """
-        task = exchange.current_task()
+        task = exchange.task or exchange.current_task()
         already = task.cancelling()
         lane = self._lane
         lane.start(exchange)
