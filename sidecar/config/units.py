@@ -163,7 +163,7 @@ def _split(text: str) -> tuple[Decimal, str]:
 
 
 def _rule(text: str, example: str, units: Iterable[str], loose: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the rule that `text` breaks, and what may be meant where its unit is missing or spelt otherwise."""
+    """Return the rule that `text` breaks, and what may be meant if its unit is missing or misspelt."""
     match = _SPLIT.fullmatch(text.strip())
     if match is None:
         return f"must be {example}"

@@ -40,6 +40,7 @@ class Live:
     upstreams: Mapping[str, UpstreamView]
     connections: Callable[[], int]
     accepted: Callable[[], int]
+    tasks: Callable[[], int]
     log_dropped: Callable[[], int]
     config_hash: str
     loaded_at: float
@@ -129,6 +130,9 @@ def _connections(live: Live) -> Iterable[Metric]:
         pool.add_metric([name, "idle"], idle)
         pool.add_metric([name, "busy"], view.open() - idle)
     yield pool
+    tasks = GaugeMetricFamily("sidecar_tasks", "asyncio tasks: one for each client connection, and a few of our own.")
+    tasks.add_metric([], live.tasks())
+    yield tasks
     dropped = CounterMetricFamily(
         "sidecar_log_lines_dropped", "Log lines dropped because the log could not be written."
     )

@@ -5,13 +5,13 @@ Every field keeps its bytes, its order and its repetition, except those that con
 we vouch for (`X-Forwarded-*`, `Forwarded`, `Via`, `X-Request-ID`, an invalid `traceparent`).
 
 A client's header section is mostly the same from one request to the next, and reading it is a pure function of its
-bytes: `_read_section` is memoised. The memo is bounded in entries and in the size of what enters it (5 MiB at the
-worst), and a miss costs the look-up alone. What differs per request (target, id) is never part of it.
+bytes (and of HTTP's minor version, and of whether the peer is trusted): it is memoised. The memo is bounded in entries
+and in the size of what enters it (some 5 MiB at the worst), is emptied when full, and a miss costs the look-up alone.
+What differs per request (target, id) is never part of it.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from sidecar.errors import ClientError, HeadTooLarge, LoopDetected, NotImplementedCoding, TargetTooLong
@@ -26,6 +26,10 @@ Network = IPv4Network | IPv6Network
 
 MEMO_ENTRIES = 512
 MEMO_BYTES = 2048
+
+_memo: "dict[tuple[int, bool], dict[bytes, _Section]]" = {
+    (minor, trusted): {} for minor in (0, 1) for trusted in (False, True)
+}
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+;=-]{1,255})(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -77,11 +81,12 @@ class ForwardRules:
 class Peer:
     """The other end of one client connection, prepared once for all its requests."""
 
-    __slots__ = ("address", "trusted", "vouched")
+    __slots__ = ("address", "memo", "trusted", "vouched")
 
     def __init__(self, address: str, rules: ForwardRules) -> None:
         self.address = address
-        self.trusted = rules.trusts(address)
+        self.trusted = trusted = rules.trusts(address)
+        self.memo = (_memo[0, trusted], _memo[1, trusted])
         self.vouched = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (address.encode(), rules.scheme)
 
 
@@ -137,8 +142,7 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
     if len(target) > rules.max_target:
         raise TargetTooLong
     lines = head[cut + 2 :]
-    read = _read_section if len(lines) <= MEMO_BYTES else _read_section.__wrapped__
-    section = read(lines, minor, peer.trusted)
+    section = peer.memo[minor].get(lines) or _learn_section(lines, minor, peer)
     if section.count > rules.max_fields:
         raise HeadTooLarge
     if section.via and _is_loop(section.via, rules.name):
@@ -168,7 +172,16 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
     return request, section.chunked
 
 
-@lru_cache(maxsize=MEMO_ENTRIES)
+def _learn_section(lines: bytes, minor: int, peer: Peer) -> _Section:
+    section = _read_section(lines, minor, peer.trusted)
+    if len(lines) <= MEMO_BYTES:
+        memo = peer.memo[minor]
+        if len(memo) >= MEMO_ENTRIES:
+            memo.clear()
+        memo[lines] = section
+    return section
+
+
 def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
     """Read a header section. Pure: the same bytes always mean the same.
 

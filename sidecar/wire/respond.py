@@ -44,11 +44,12 @@ class Responder:
     __slots__ = (
         "_body",
         "_chunked",
-        "_full",
+        "_drained",
         "_loop",
         "_moved_at",
         "_transport",
         "_tunnel",
+        "is_full",
         "keep_alive",
         "started",
     )
@@ -59,7 +60,8 @@ class Responder:
         self._body: Body | None = None
         self._tunnel: Tunnel | None = None
         self._chunked = False
-        self._full = False
+        self._drained: asyncio.Future[None] | None = None
+        self.is_full = False  # more is written than the client has read, by a good deal
         self._moved_at = 0.0
         self.keep_alive = True
         self.started = False  # the head of a final response is out: no interim one may follow
@@ -123,7 +125,7 @@ class Responder:
                     ended.set_exception(error)
 
         self._body = body
-        if self._full:
+        if self.is_full:
             body.hold()
         body.idle = reply.idle
         guard = IdleGuard(
@@ -171,7 +173,7 @@ class Responder:
             upstream.join(tunnel)
             if early:
                 tunnel.from_client(early)
-            if self._full:
+            if self.is_full:
                 tunnel.client_full(full=True)
             elif not self._transport.is_reading() and not self._transport.is_closing():
                 self._transport.resume_reading()
@@ -191,9 +193,19 @@ class Responder:
         """Pass on the client's FIN; True keeps its connection for the other direction."""
         return self._tunnel is not None and self._tunnel.client_ended()
 
+    async def drained(self) -> None:
+        """Wait until the client has read most of what was written."""
+        self._drained = self._loop.create_future()
+        try:
+            await self._drained
+        finally:
+            self._drained = None
+
     def full(self, *, full: bool) -> None:
         """Follow the client's write buffer."""
-        self._full = full
+        self.is_full = full
+        if not full and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         if self._tunnel is not None:
             self._tunnel.client_full(full=full)
         elif self._body is not None:

@@ -21,6 +21,7 @@ from sidecar.errors import (
     BodyTooLarge,
     ClientError,
     ClientGone,
+    ClientStalled,
     HeadTooLarge,
     Overloaded,
     RequestBodyTimeout,
@@ -423,8 +424,10 @@ class ClientConnection(asyncio.Protocol):
                     again = await self._answer_guarded(item, body)
                 if not again:
                     return
+                if self._responder.is_full:
+                    await self._drained()
                 self._next()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ClientGone):
             pass  # the client left; what the request held was given back on the way here
         except Exception as fault:  # noqa: BLE001 -- a fault in one connection must end there
             self._transport.abort()
@@ -433,6 +436,20 @@ class ClientConnection(asyncio.Protocol):
             )
         finally:
             self._task = None
+
+    async def _drained(self) -> None:
+        """Wait until the client has read: one that only asks must not fill our memory with answers.
+
+        Raises:
+            ClientStalled: it has not within `keepalive_timeout`.
+
+        """
+        try:
+            async with asyncio.timeout(self._server.limits.keepalive_timeout):
+                await self._responder.drained()
+        except TimeoutError:
+            self._transport.abort()
+            raise ClientStalled from None
 
     def _answer_error(self, error: RequestError) -> None:
         reply = self._server.handler.refuse(error, self._peer.address)
@@ -451,6 +468,8 @@ class ClientConnection(asyncio.Protocol):
             if reply.tunnel is not None:
                 await self._tunnel(reply)
                 return False
+            if self._transport.is_closing():
+                raise ClientGone  # noqa: TRY301 -- the one way out for whatever goes wrong here
             if not self._responder.begin(request, reply, keep_alive=keep_alive):
                 await self._responder.stream(reply)
         except BaseException as error:

@@ -135,6 +135,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
 
     def _send_with_body(self, request: Request, body: Body, head: bytes) -> None:
+        if body.error is not None:
+            raise body.error
         chunked = request.length is None
         if chunked:
             head = head[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -342,9 +344,14 @@ class UpstreamConnection(asyncio.Protocol):
         """The response is whole: give the connection back, or close it where that would not be safe."""
         self._reader = None
         request, self._request = self._request, None
+        body = request.body if request is not None else None
+        if body is not None and self.transport.get_write_buffer_size():
+            self._request_sent = (
+                False  # the tail of it is still here: the upstream answered without having read it
+            )
         if extra or not self._keep_alive or not self._request_sent or self.transport.is_closing():
-            if not self._request_sent and request is not None and request.body is not None:
-                request.body.detach()
+            if body is not None and not self._request_sent:
+                body.detach()
             self._state = _CLOSED
             self.transport.close()
             return

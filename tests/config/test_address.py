@@ -94,13 +94,8 @@ def test_an_endpoint_is_printed_as_it_was_read(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["http://user:hunter2@host", "http://host/?a@hunter2", "hunter2@host"])
 def test_a_refused_url_never_repeats_a_password(text: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=r"^must not hold a user or password: [a-z ]*$"):
         parse_endpoint(text)
-
-    assert (
-        str(refusal.value)
-        == "must not hold a user or password: requests are forwarded with their own or none"
-    )
 
 
 @pytest.mark.parametrize("length", [107, 108])
@@ -123,5 +118,5 @@ def test_a_server_name_is_a_host(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a/b", "", "a..b", "x" * 64, ".".join(["x" * 60] * 5), "a:80", "-a", "a b"])
 def test_what_is_no_host_is_no_server_name(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"^must have "):
         parse_server_name(text)

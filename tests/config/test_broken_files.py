@@ -1,8 +1,8 @@
-"""Every broken file in `broken/` is refused with exactly the lines that it expects: all of them, in this order.
+"""Every broken file in `broken/` is refused with exactly the lines that it expects, all of them, in order.
 
-A file says in its first lines what is expected of it, `# expect: line:col: key.path: message`; where it could not say
-so and be broken in its way at once, the lines are in a file of the same name that ends in `.expected`. `DIR` is where
-the files are.
+A file says in its first lines what is expected of it, `# expect: line:col: key.path: message`. Where it could
+not say so and be broken in its way at once, the lines are in a file of its name that ends in `.expected`.
+`DIR` is where the files are.
 """
 
 from pathlib import Path

@@ -13,7 +13,9 @@ from sidecar.config.tree import data
 from sidecar.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
-LEAST = "version: 1\nupstreams: {a: {url: http://127.0.0.1}}\nroutes: [{name: r, upstream: a}]\n"
+UPSTREAM = "upstreams: {a: {url: http://a}}\n"
+ROUTE = "routes: [{name: r, upstream: a}]\n"
+LEAST = f"version: 1\n{UPSTREAM}{ROUTE}"
 VALIDATOR = Draft202012Validator(json_schema())
 
 
@@ -96,29 +98,25 @@ def test_what_an_editor_can_know_to_be_wrong_is_refused(change: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "version: 2\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
-        "upstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {a b: {url: http://a}}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {a: {url: a}}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {a: {}}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {a: {url: http://a, health: {}}}\nroutes: [{name: r, upstream: a}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: []",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: {}",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{upstream: a}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: _none, upstream: a}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {path: a}}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {host: []}}]",
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {methods: GET}}]",
-        (
-            "version: 1\nupstreams: {a: {url: http://a}}\n"
-            "routes: [{name: r, upstream: a, match: {path: /a, path_regex: /b}}]"
-        ),
-        "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a, match: {headers: {A: 1}}}]",
-        (
-            "version: 1\nlisten: {tls: {certificate: a}}\nupstreams: {a: {url: http://a}}\n"
-            "routes: [{name: r, upstream: a}]"
-        ),
+        f"version: 2\n{UPSTREAM}{ROUTE}",
+        f"{UPSTREAM}{ROUTE}",
+        f"version: 1\n{UPSTREAM}",
+        f"version: 1\n{ROUTE}",
+        f"version: 1\nupstreams: {{}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: a}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a, health: {{}}}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a}}, b c: {{url: http://a}}}}\n{ROUTE}",
+        f"version: 1\n{UPSTREAM}routes: []",
+        f"version: 1\n{UPSTREAM}routes: {{}}",
+        f"version: 1\n{UPSTREAM}routes: [{{upstream: a}}]",
+        f"version: 1\n{UPSTREAM}routes: [{{name: _none, upstream: a}}]",
+        f"version: 1\n{UPSTREAM}{ROUTE}listen: {{tls: {{certificate: a}}}}",
+        f"version: 1\n{UPSTREAM}{ROUTE[:-3]}, match: {{path: a}}}}]",
+        f"version: 1\n{UPSTREAM}{ROUTE[:-3]}, match: {{host: []}}}}]",
+        f"version: 1\n{UPSTREAM}{ROUTE[:-3]}, match: {{methods: GET}}}}]",
+        f"version: 1\n{UPSTREAM}{ROUTE[:-3]}, match: {{headers: {{A: 1}}}}}}]",
+        f"version: 1\n{UPSTREAM}{ROUTE[:-3]}, match: {{path: /a, path_regex: /b}}}}]",
     ],
 )
 def test_what_is_missing_or_of_the_wrong_form_is_refused(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Variables in values: put in as a shell would, named where they are missing, told apart where they are secret."""
+"""Variables in values: put in as a shell would, named where missing, not shown where secret."""
 
 import pytest
 from hypothesis import given
@@ -55,26 +55,43 @@ def test_escaped_text_expands_to_itself(text: str) -> None:
     assert expand(escape(text), {}) == Expanded(text)
 
 
-@given(st.text(alphabet="${}:-A", max_size=20))
-def test_any_text_expands_or_is_complained_about(text: str) -> None:
-    expanded = expand(text, {"A": "x"})
-
-    assert "${" not in expanded.text or "$${" in text
-
-
 @pytest.mark.parametrize(
     "name",
-    ["DB_PASSWORD", "PGPASS", "API_KEY", "X-Api-Key", "Authorization", "Cookie", "SESSION_ID", "MY_SECRET_2",
-     "github_token", "AWS_ACCESS_KEY_ID", "KEY", "DB_PWD", "Proxy-Authorization", "CREDENTIALS"],
-)  # fmt: skip
+    [
+        "DB_PASSWORD",
+        "PGPASS",
+        "API_KEY",
+        "X-Api-Key",
+        "Authorization",
+        "Cookie",
+        "SESSION_ID",
+        "MY_SECRET_2",
+        "github_token",
+        "AWS_ACCESS_KEY_ID",
+        "KEY",
+        "DB_PWD",
+        "Proxy-Authorization",
+        "CREDENTIALS",
+    ],
+)
 def test_names_of_secrets_are_known(name: str) -> None:
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["ORDERS_URL", "X-Tenant", "MONKEY", "KEYBOARD", "AUTHORS", "PASSENGERS", "BYPASS_HOST", "TOKEN_FILE", "TLS_KEY_PATH",
-     "X-Forwarded-For"],
-)  # fmt: skip
+    [
+        "ORDERS_URL",
+        "X-Tenant",
+        "MONKEY",
+        "KEYBOARD",
+        "AUTHORS",
+        "PASSENGERS",
+        "BYPASS_HOST",
+        "TOKEN_FILE",
+        "TLS_KEY_PATH",
+        "X-Forwarded-For",
+    ],
+)
 def test_other_names_are_not_taken_for_secrets(name: str) -> None:
     assert not is_secret_name(name)

@@ -1,4 +1,4 @@
-"""What a right file means, where each of its values comes from, and how a file that cannot be read is refused."""
+"""What a right file means, where each value comes from, and how a file that cannot be read is refused."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -344,7 +344,7 @@ def test_a_file_is_called_what_it_was_called(tmp_path: Path, monkeypatch: pytest
 def test_names_of_files_start_where_the_configuration_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where the program was started. What is in force is absolute, so that it holds wherever it is read."""
+    """Not where the program was started. In force is the absolute name, which holds wherever it is read."""
     (tmp_path / "sub" / "tls").mkdir(parents=True)
     for name in ("cert.pem", "key.pem"):
         (tmp_path / "sub" / "tls" / name).touch()

@@ -1,4 +1,4 @@
-"""The files in `config/` load, without warnings, and the reference is one: every key is there, with its default."""
+"""The files in `config/` load without warnings, and the reference has every key, with its default."""
 
 import re
 from pathlib import Path

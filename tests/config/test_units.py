@@ -1,5 +1,7 @@
 """Durations, sizes, rates and ratios read as they look, and what is printed reads as the same."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,8 @@ from sidecar.config.units import (
     show_size,
 )
 
+NO_DURATION = "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"
+NO_SIZE = "must be a size with its unit, such as `512B`, `64KiB` or `10MB`"
 DURATIONS = st.from_regex(DURATION, fullmatch=True)
 SIZES = st.from_regex(SIZE, fullmatch=True)
 
@@ -67,25 +71,23 @@ def test_a_duration_is_printed_in_the_largest_unit_that_gives_a_whole_number(
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("15", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`; did you mean `15s` or `15ms`?"),
-        ("15 s", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`; did you mean `15s`?"),
-        ("2 Minutes", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`; did you mean `2m`?"),
-        ("1d", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"),
-        ("-1s", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"),
-        ("1m30s", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"),
-        ("", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"),
-        ("1s\n", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`; did you mean `1s`?"),
-        ("٣s", "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"),
+        ("15", NO_DURATION + "; did you mean `15s` or `15ms`?"),
+        ("15 s", NO_DURATION + "; did you mean `15s`?"),
+        ("2 Minutes", NO_DURATION + "; did you mean `2m`?"),
+        ("1d", NO_DURATION),
+        ("-1s", NO_DURATION),
+        ("1m30s", NO_DURATION),
+        ("", NO_DURATION),
+        ("1s\n", NO_DURATION + "; did you mean `1s`?"),
+        ("٣s", NO_DURATION),
         ("1.2345s", "must be of 16 digits and three decimals at most"),
         ("12345678901234567s", "must be of 16 digits and three decimals at most"),
         ("277778h", "must be less than 31 years"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_duration_is_refused_with_the_rule_and_what_may_be_meant(text: str, rule: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
         parse_duration(text)
-
-    assert str(refusal.value) == rule
 
 
 @given(DURATIONS)
@@ -143,22 +145,20 @@ def test_a_size_is_printed_in_the_largest_unit_that_fits(size: int, text: str) -
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("64", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`; did you mean `64B` or `64KiB`?"),
-        ("64kb", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`; did you mean `64KB`?"),
-        ("64k", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`; did you mean `64KiB` or `64KB`?"),
-        ("64Ki", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`; did you mean `64KiB`?"),
-        ("64 bytes", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`; did you mean `64B`?"),
-        ("big", "must be a size with its unit, such as `512B`, `64KiB` or `10MB`"),
+        ("64", NO_SIZE + "; did you mean `64B` or `64KiB`?"),
+        ("64kb", NO_SIZE + "; did you mean `64KB`?"),
+        ("64k", NO_SIZE + "; did you mean `64KiB` or `64KB`?"),
+        ("64Ki", NO_SIZE + "; did you mean `64KiB`?"),
+        ("64 bytes", NO_SIZE + "; did you mean `64B`?"),
+        ("big", NO_SIZE),
         ("0.5B", "must be a whole number of bytes"),
         ("0.3KiB", "must be a whole number of bytes"),
         ("9999999999999999B", "must be less than 8 million GiB"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_size_is_refused_with_the_rule_and_what_may_be_meant(text: str, rule: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
         parse_size(text)
-
-    assert str(refusal.value) == rule
 
 
 @given(SIZES)
@@ -187,10 +187,10 @@ def test_a_rate_is_a_number_per_duration(text: str, rate: Rate) -> None:
     "text", ["100", "100/m", "0/1m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"]
 )
 def test_what_is_no_rate_is_refused_with_the_rule(text: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(
+        ValueError, match=f"^{re.escape('must be a rate, a whole number per duration, such as `100/1m`')}$"
+    ):
         parse_rate(text)
-
-    assert str(refusal.value) == "must be a rate, a whole number per duration, such as `100/1m`"
 
 
 @given(st.from_regex(RATE, fullmatch=True))
@@ -224,10 +224,8 @@ def test_a_ratio_is_a_percentage_or_a_number_from_0_to_1(value: str | float, rat
     ],
 )
 def test_what_is_no_ratio_is_refused_with_the_rule(value: str | float, rule: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
         parse_ratio(value)
-
-    assert str(refusal.value) == rule
 
 
 @given(st.floats(min_value=0, max_value=1) | st.from_regex(RATIO, fullmatch=True))

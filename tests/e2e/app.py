@@ -1,8 +1,9 @@
 """An upstream as people write them: an aiohttp application, here with every kind of body and a few gates.
 
-`python -m e2e.app [--unix PATH] [--port PORT] [--certificate FILE --key FILE [--client-ca FILE]]` prints
-`{"port": …}` and serves until it is ended. A `{key}` in a path is a word that a test makes up; what happens under
-it is counted, and `GET /seen/{key}` tells.
+    python -m e2e.app [--unix PATH] [--port PORT] [--certificate FILE --key FILE [--client-ca FILE]]
+
+prints `{"port": …}` and serves until it is ended. A `{key}` in a path is a word that a test makes up; what
+happens under it is counted, and `GET /seen/{key}` tells.
 """
 
 import argparse
@@ -26,7 +27,7 @@ PAGE = """<!doctype html><html><head><title>a page</title></head><body>
 <script>
   const show = (id, text) => document.getElementById(id).textContent = text;
   fetch("/hello").then(r => r.text()).then(t => show("fetched", "fetched " + t));
-  fetch("/echo", {method: "POST", body: "a page"}).then(r => r.text()).then(t => show("posted", "posted " + t));
+  fetch("/echo", {method: "POST", body: "this"}).then(r => r.text()).then(t => show("posted", "posted " + t));
   const dot = document.getElementById("dot");
   dot.decode().then(() => dot.alt = "width " + dot.naturalWidth);
 </script></body></html>"""

@@ -246,7 +246,7 @@ class Sidecar(Child):
         assert errors == []
 
     def metrics(self) -> dict[str, float]:
-        """Scrape it: from sample as written, `name{label="value"}`, labels in the order of names, to value."""
+        """Scrape it: from sample as written, `name{label="value"}` with labels in order, to value."""
         text = ask(self.ops, "/metrics").body.decode()
         return {
             _sample(sample.name, sample.labels): sample.value
@@ -292,7 +292,7 @@ def config(
     route: str = "",
     more: str = "",
 ) -> str:
-    """Write a configuration with one upstream, `app`, and one route, `all`; what is added is in flow style."""
+    """Write a configuration with one upstream, `app`, and one route, `all`; additions are in flow style."""
     return (
         "version: 1\n"
         f"listen: {{traffic: '{traffic}', ops: 127.0.0.1:0, {listen}}}\n"
