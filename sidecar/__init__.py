@@ -4,6 +4,8 @@ Where things are, bottom to top (an import points down only; `docs/architecture.
 `errors`, `message`, `fate`; `policy`; `config`; `pipeline` and `wire`; `telemetry`; `control`; `runtime`; `cli`.
 """
 
-from sidecar.version import VERSION as __version__
+from sidecar import version
+
+__version__ = version.VERSION
 
 __all__ = ["__version__"]

@@ -277,9 +277,9 @@ class ConnectFailed(UpstreamFailed):
     proxy_error = "connection_refused"
     detail = "The service cannot be reached."
 
-    def __init__(self, text: str = "", *, token: str = "connection_refused") -> None:
+    def __init__(self, text: str = "", *, token: str | None = None) -> None:
         super().__init__(text, sent=False)
-        self.token = token
+        self.token = token or self.proxy_error
 
 
 class AttemptTimeout(UpstreamFailed):

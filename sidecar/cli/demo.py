@@ -62,7 +62,7 @@ def command(ctx: click.Context, port: int | None, ops_port: int | None, service_
                 Target.of_listener(ops.host, ops.port, ops.path),
                 file,
             )
-            code = runtime.run(loaded, reload_from=None)
+            code = runtime.run(loaded)
     except StartFailed as exc:
         raise StartFailed(f"{exc}\n{OTHER_PORTS}") from exc
     ctx.exit(code)

@@ -49,7 +49,7 @@ def command(
 
     from sidecar import runtime
 
-    ctx.exit(runtime.run(loaded, reload_from=file))
+    ctx.exit(runtime.run(loaded))
 
 
 def _from_file(file: Path) -> "Loaded":

@@ -31,7 +31,7 @@ _HINTS = {
 }
 
 
-class SyntaxFault(Exception):  # noqa: N818 -- internal: becomes a line of the ConfigError
+class SyntaxFault(Exception):
     """The text is not YAML."""
 
     def __init__(self, mark: Mark, message: str) -> None:

@@ -19,10 +19,10 @@ _READY = ("/health/ready", "/readyz")
 def ops_app(metrics: CollectorRegistry, not_ready: Callable[[], str | None]) -> web.Application:
     """Make the app. `not_ready` gives the reason why no traffic should be sent here now, or None."""
 
-    async def live(request: web.Request) -> web.Response:
+    async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
-    async def ready(request: web.Request) -> web.Response:
+    async def ready(_: web.Request) -> web.Response:
         reason = not_ready()
         if reason is None:
             return web.json_response({"status": "ready"})

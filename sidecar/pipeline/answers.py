@@ -93,7 +93,7 @@ class Answers:
             }
             return b"application/json", json.dumps({"error": seed}).encode()
         if fmt == "text":
-            text = f"{problem['status']} {problem['title']}: {problem['detail']}\n{problem['code']} {problem['request_id']}\n"
+            text = "{status} {title}: {detail}\n{code} {request_id}\n".format_map(problem)
             return b"text/plain; charset=utf-8", text.encode()
         return b"application/problem+json", json.dumps(problem).encode()
 

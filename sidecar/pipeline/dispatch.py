@@ -57,5 +57,5 @@ class Dispatcher:
         return reply
 
 
-def _no_route(exchange: Exchange) -> Reply:
+def _no_route(_: Exchange) -> Reply:
     raise NoRoute

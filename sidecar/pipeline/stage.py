@@ -35,7 +35,7 @@ class Stage:
 
 
 def compose(stages: Sequence[Stage], terminal: Call) -> Call:
-    """Link `stages`, outermost first, around `terminal`. A stage that is not configured is not in the list and costs nothing."""
+    """Link `stages`, outermost first, around `terminal`. A stage that is not configured is not in the list."""
     call = terminal
     for stage in reversed(stages):
         stage.next = call

@@ -130,7 +130,9 @@ def _connections(live: Live) -> Iterable[Metric]:
         pool.add_metric([name, "idle"], idle)
         pool.add_metric([name, "busy"], view.open() - idle)
     yield pool
-    tasks = GaugeMetricFamily("sidecar_tasks", "asyncio tasks: one for each client connection, and a few of our own.")
+    tasks = GaugeMetricFamily(
+        "sidecar_tasks", "asyncio tasks: one for each client connection, and a few of our own."
+    )
     tasks.add_metric([], live.tasks())
     yield tasks
     dropped = CounterMetricFamily(

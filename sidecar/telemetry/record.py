@@ -7,7 +7,7 @@ and hands those worth a line to the log.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import time
+from time import time  # noqa: TID251 -- the time of day, for people who read the record
 from typing import Literal
 
 from sidecar.counts import Histogram

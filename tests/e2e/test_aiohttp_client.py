@@ -1,6 +1,7 @@
 """An aiohttp client, which keeps connections and asks for many things at once."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -63,7 +64,7 @@ async def test_ten_streams_each_way_at_once(session: aiohttp.ClientSession) -> N
         return checker.size, checker.right
 
     async def up(number: int) -> tuple[int, bool]:
-        async with session.post(f"/upload/many-{number}", data=(BLOCK * 5)[:each]) as response:
+        async with session.post(f"/upload/many-{number}", data=io.BytesIO((BLOCK * 5)[:each])) as response:
             seen = await response.json()
         return seen["bytes"], seen["right"]
 

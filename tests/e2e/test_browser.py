@@ -35,7 +35,7 @@ def test_a_page_with_a_picture_and_requests_of_its_own(app: App, proxy: Sidecar,
 
 
 def test_our_error_page(tmp_path: Path) -> None:
-    """A browser gets a page that says what happened and which request it was, as text and not only as JSON."""
+    """A browser gets a page that says what happened and which request it was, as text."""
     picture = tmp_path / "error.png"
     with sidecar(config("http://127.0.0.1:9"), tmp_path) as proxy:
         shown = chromium(tmp_path, f"--screenshot={picture}", "--dump-dom", f"{proxy.url}/orders")

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 import h11
 
-__all__ = ["NotOneMessage", "Pairs", "Reading", "Received", "RequestReader", "Response", "requests_in", "response_in"]
+__all__ = ["NotOneMessage", "Pairs", "Reading", "Received", "RequestReader", "Response", "VOUCHED", "requests_in", "response_in"]
 
 Pairs = list[tuple[bytes, bytes]]
+
+# What the sidecar vouches for on every request that comes from nobody it trusts.
+VOUCHED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via", b"x-request-id")
 
 _LIMIT = 1 << 20  # how long a head h11 may take; the bounds under test are the sidecar's own
 
@@ -32,6 +35,11 @@ class Received:
     def values(self, name: bytes) -> list[bytes]:
         """Every value of the field `name` (lower case)."""
         return [value for key, value in self.headers if key.lower() == name]
+
+    @property
+    def passed_on(self) -> Pairs:
+        """The fields without those that the sidecar adds to every request."""
+        return [pair for pair in self.headers if pair[0].lower() not in VOUCHED]
 
 
 @dataclass
@@ -66,10 +74,13 @@ class RequestReader:
         self._body: list[bytes] = []
         self.head: Received | None = None
         self.done = False
+        self.fed = 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes; b"" is the end of the connection."""
-        self._connection.receive_data(data)
+        """Take bytes; b"" is nothing, since a request does not end with its connection."""
+        self.fed += len(data)
+        if data:
+            self._connection.receive_data(data)
         while not self.done:
             event = self._connection.next_event()
             if isinstance(event, h11.Request):

@@ -143,7 +143,7 @@ def until(text: bytes) -> Callable[[Conn], Awaitable[None]]:
 
 
 class Upstream:
-    """The server. `requests` are the whole ones, in the order in which they were complete."""
+    """The server. `requests` are the whole ones, in the order in which they were complete; `partial` what broke off."""
 
     def __init__(self) -> None:
         self.conns: list[Conn] = []
@@ -190,6 +190,8 @@ class Upstream:
                 rest = conn.request.rest
                 conn.request = RequestReader()
                 conn.request.feed(rest)
+            if conn.request.fed and not conn.request.done:
+                self.partial.append(bytes(conn.raw))
         except h11.RemoteProtocolError as error:
             self.malformed.append((bytes(conn.raw), str(error)))
         except (ConnectionError, asyncio.CancelledError):
@@ -201,8 +203,6 @@ class Upstream:
     async def _answer(self, conn: Conn) -> bool:
         """Take one request and play its script. True: the connection may have another one."""
         if not await conn.read_on(lambda: conn.request.head):
-            if not conn.request.head and conn.raw and b"\r\n\r\n" not in conn.raw[-4:]:
-                self.partial.append(bytes(conn.raw))
             return False
         head = conn.request.head
         assert head is not None
