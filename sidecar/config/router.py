@@ -267,11 +267,10 @@ def _pick(entries: list[_Entry], method: bytes, headers: _Headers, best: int) ->
 
 
 def _carries(headers: _Headers, name: bytes, value: bytes) -> bool:
-    for given, held in headers:
-        # Spaces around a value are no part of it (RFC 9110 §5.5).
-        if given.lower() == name and (value == PRESENT or held.strip(b" \t") == value):
-            return True
-    return False
+    # Spaces around a value are no part of it (RFC 9110 §5.5).
+    return any(
+        given.lower() == name and (value == PRESENT or held.strip(b" \t") == value) for given, held in headers
+    )
 
 
 def _verdict(match: RouteMatch, method: bytes, host: bytes, path: bytes, headers: _Headers) -> str:

@@ -35,12 +35,15 @@ from sidecar.wire.server import Limits, Server
 
 __all__ = ["Sidecar", "run"]
 
+_RESERVED_FILES = 64  # for listeners, logs, probes and the interpreter
+
 
 class Sidecar:
     """One sidecar on the running loop. `start`, then `drain`; `addresses` tells where it listens."""
 
-    def __init__(self, loaded: Loaded, log: Any) -> None:
+    def __init__(self, loaded: Loaded, log: Any, *, max_files: int | None = None) -> None:
         self._loaded = loaded
+        self._max_files = max_files
         self._log = log
         self._listeners: dict[str, Listener] = {}
         self._ops: web.AppRunner | None = None
@@ -74,6 +77,8 @@ class Sidecar:
             new_traceparent=traceparent,
         )
         limits = Limits(**config.limits.model_dump(exclude={"fields"}))
+        if self._max_files is not None:
+            limits.connections = self._affordable(limits.connections, self._max_files)
         server = self.server = Server(loop, engine.dispatcher, rules, limits)
         metrics = registry(_live(engine, server, log_dropped))
         self._ops = web.AppRunner(ops_app(metrics, lambda: self._state), access_log=None)
@@ -89,6 +94,19 @@ class Sidecar:
             raise
         self._state = None
         self._log.info("sidecar.ready", version=VERSION, source=self._loaded.source, **self.addresses)
+
+    def _affordable(self, connections: int, max_files: int) -> int:
+        """Give how many clients may be let in, when the upstreams' connections have had their share of the files.
+
+        Better to refuse one with a reason than to find out in `accept`, which can only spin.
+        """
+        upstreams = sum(upstream.max_connections for upstream in self._loaded.config.upstreams.values())
+        affordable = max(1, max_files - _RESERVED_FILES - min(upstreams, max_files // 2))
+        if connections > affordable:
+            self._log.warning(
+                "sidecar.connections_capped", limit=affordable, configured=connections, open_files=max_files
+            )
+        return min(connections, affordable)
 
     async def drain(self) -> None:
         """Let the requests under way finish, for at most `drain_timeout`, then stop."""
@@ -143,18 +161,18 @@ def run(loaded: Loaded) -> int:
         StartFailed: it could not start.
 
     """
-    _raise_file_limit()
+    max_files = _raise_file_limit()
     writer = LogWriter(sys.stdout)
     style: Any = "console" if loaded.config.profile == "development" else "json"
     log = make_logger(writer, style)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_main(loaded, log, writer))
+            return runner.run(_main(loaded, log, writer, max_files))
     finally:
         writer.close()
 
 
-async def _main(loaded: Loaded, log: Any, writer: LogWriter) -> int:
+async def _main(loaded: Loaded, log: Any, writer: LogWriter, max_files: int) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _log_loop_error(log, context))
     told = asyncio.Event()
@@ -167,7 +185,7 @@ async def _main(loaded: Loaded, log: Any, writer: LogWriter) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("sidecar.sighup_ignored"))
-    sidecar = Sidecar(loaded, log)
+    sidecar = Sidecar(loaded, log, max_files=max_files)
     await sidecar.start(lambda: writer.dropped)
     # What exists now lives as long as the process: the collector need not look at it again and again.
     gc.collect()
@@ -214,11 +232,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _raise_file_limit() -> None:
-    """Use as many file descriptors as we may: two for each request under way."""
+def _raise_file_limit() -> int:
+    """Use as many file descriptors as we may, and tell how many those are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _log_loop_error(log: Any, context: dict[str, Any]) -> None:

@@ -205,9 +205,8 @@ class Pool:
                 connection = await self._connect(self._new)
             opened = True
         except TimeoutError:
-            raise ConnectFailed(
-                f"not within {self._connect_timeout:g}s", token="connection_timeout"
-            ) from None
+            reason = "connection_timeout"
+            raise ConnectFailed(f"not within {self._connect_timeout:g}s", token=reason) from None
         except OSError as error:
             raise _connect_failed(error) from error
         finally:
