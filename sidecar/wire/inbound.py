@@ -34,9 +34,9 @@ _memo: "dict[tuple[int, bool], dict[bytes, _Section]]" = {
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+;=-]{1,255})(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]*)?"
-)
+_IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+# Version 00 ends with its flags; a later one may go on (W3C Trace Context §3.2.4).
+_TRACEPARENT = re.compile(rb"00" + _IDS + rb"|(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-[\x21-\x7e]*)?")
 
 
 class ForwardRules:
@@ -168,7 +168,12 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
         _vouch_behind_proxy(request, peer, rules, section.chain)
     else:
         request.client = peer.address
-        request.tail = b"%b%b%b%b\r\n" % (peer.vouched, section.forwarded_host, rules.via[minor], request_id)
+        host = (
+            section.forwarded_host
+            if request.host == section.host
+            else b"X-Forwarded-Host: %b\r\n" % request.host
+        )
+        request.tail = b"%b%b%b%b\r\n" % (peer.vouched, host, rules.via[minor], request_id)
     return request, section.chunked
 
 
@@ -196,6 +201,7 @@ def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
     out: Headers = []
     connection: list[bytes] | None = None
     upgrade: bytes | None = None
+    traces = 0
     codes = REQUEST_NAMES.codes
     for field in parsed:
         name, value = field
@@ -236,7 +242,9 @@ def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
             if not section.request_id and _REQUEST_ID.fullmatch(value):
                 section.request_id = value
         elif code == names.TRACEPARENT:
-            section.traced = section.traced and _TRACEPARENT.fullmatch(value) is not None
+            # A second one makes both invalid.
+            section.traced = not traces and _TRACEPARENT.fullmatch(value) is not None
+            traces += 1
             out.append(field)
         elif code == names.MAX_FORWARDS:
             section.max_forwards = value

@@ -134,6 +134,7 @@ class ClientConnection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_due",
+        "_empty_lines",
         "_eof",
         "_grace",
         "_left",
@@ -156,6 +157,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _HEAD
         self._buffer = b""
         self._partial = False  # a head has begun and is not whole
+        self._empty_lines = 0  # seen before the next request line
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
@@ -226,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         if self._state != _BUSY and self._request is None:
             return False
-        self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
+        self._start_grace()
         return True
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -265,6 +267,8 @@ class ClientConnection(asyncio.Protocol):
         data = self._buffer
         if data[:1] == b"\r":
             data = self._skip_empty_lines(data)
+            if self._state != _HEAD:
+                return
         end = data.find(b"\r\n\r\n") + 4
         server = self._server
         if end == 3 or end > server.limits.head:
@@ -277,6 +281,7 @@ class ClientConnection(asyncio.Protocol):
             self._hand_over(error)
             return
         self._partial = False
+        self._empty_lines = 0
         request.task = self._task
         if request.minor:
             request.informational = self._relay_interim
@@ -292,8 +297,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
         """RFC 9112 §2.2: SHOULD ignore at least one empty line before a request line. Not any number of them."""
-        for _ in range(MAX_LEADING_CRLF):
-            data = data.removeprefix(b"\r\n")
+        while data[:2] == b"\r\n":
+            data = data[2:]
+            self._empty_lines += 1
+            if self._empty_lines > MAX_LEADING_CRLF:
+                self._hand_over(ClientError("Too many empty lines before the request line."))
+                break
+        if not data:
+            self._partial = False
         return data
 
     def _wait_for_rest(self, data: bytes) -> None:
@@ -521,7 +532,19 @@ class ClientConnection(asyncio.Protocol):
             self._timer = server.loop.call_at(self._due, self._time_over)
         if self._buffer:
             self._find_head()
-        elif server.draining or self._eof:
+        elif server.draining:
+            self._finish()
+        if self._eof:
+            self._after_eof()
+
+    def _after_eof(self) -> None:
+        """See what a client that has sent its FIN can still be given: an answer to what it had asked for whole."""
+        if self._state == _BUSY:
+            self._start_grace()
+        elif self._state in (_LENGTH, _CHUNKED):
+            self._request = None
+            self._transport.close()
+        elif self._state == _HEAD:
             self._finish()
 
     def _finish(self) -> None:
@@ -580,11 +603,14 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _start_grace(self) -> None:
+        self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
+
     def _grace_over(self) -> None:
         """Take the FIN for a farewell, unless the client is visibly still reading."""
         self._grace = None
         if self._responder.moved_since(self._server.limits.half_close_grace):
-            self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
+            self._start_grace()
         else:
             self._transport.abort()
 

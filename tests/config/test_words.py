@@ -15,6 +15,7 @@ from sidecar.config.words import did_you_mean, key_path, listing, one_line, show
         (("upstreams", "a b"), 'upstreams["a b"]'),
         (('say "so"',), '["say \\"so\\""]'),
         (("",), '[""]'),
+        (("é",), '["é"]'),
         ((0,), "[0]"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.wire.kit import Gateway, gateway, get
-from tests.wire.upstream import eventually, gone, ok, settle
+from tests.wire.upstream import Hold, Pause, eventually, gone, ok, settle
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -154,10 +154,18 @@ async def test_a_client_that_half_closes_is_answered(gate: Gateway, request_byte
     assert (await client.rest(), client.ended) == (b"", "fin")
 
 
-async def test_pipelined_requests_before_a_fin_are_all_answered(gate: Gateway) -> None:
+@pytest.mark.parametrize("early", [True, False], ids=["before", "after"])
+async def test_pipelined_requests_before_a_fin_are_all_answered(gate: Gateway, early: bool) -> None:
+    """Whether the FIN comes before or after the first answer."""
+    hold = Hold()
+    gate.upstream.play(hold, ok())
     client = await gate.client()
     await client.send(get(b"/1") + POST + get(b"/3"))
+    if not early:
+        hold.release()
     client.fin()
+    await settle()
+    hold.release()
 
     assert [(await client.response()).status for _ in range(3)] == [200, 200, 200]
     assert (await client.rest(), client.ended) == (b"", "fin")
@@ -180,11 +188,14 @@ async def test_a_fin_is_a_farewell_after_the_grace() -> None:
 async def test_the_grace_holds_for_each_request_that_came_before_the_fin() -> None:
     """The second of two pipelined requests hangs: its client may be long gone, so it is not waited for either."""
     async with gateway(limits={"half_close_grace": "30ms"}) as gate:
-        gate.upstream.play(ok())
+        hold = Hold()
+        gate.upstream.play(hold, ok())
         gate.upstream.play(gone)
         client = await gate.client()
         await client.send(get(b"/1") + get(b"/2"))
         client.fin()
+        await settle()
+        hold.release()
 
         assert (await client.response()).status == 200
         assert await gate.fates(2) == ["ok", "client_gone"]
@@ -198,9 +209,13 @@ async def test_the_grace_holds_for_each_request_that_came_before_the_fin() -> No
 )
 async def test_half_a_request_before_a_fin_is_not_waited_for(gate: Gateway, half: bytes) -> None:
     """It can never become whole: the connection ends at once after the answer before it."""
+    hold = Hold()
+    gate.upstream.play(hold, ok())
     client = await gate.client()
     await client.send(get(b"/1") + half)
     client.fin()
+    await settle()
+    hold.release()
 
     assert (await client.response()).status == 200
     await client.rest()
@@ -221,60 +236,34 @@ async def test_a_fin_between_requests_ends_the_connection(gate: Gateway, sent: b
 
 async def test_a_download_goes_on_for_a_half_closed_client_that_reads() -> None:
     """The grace asks whether anybody is there, and a client that takes bytes is."""
-    async with gateway(limits={"half_close_grace": "60ms"}) as gate:
-        steps: list[bytes] = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"]
+    async with gateway(limits={"half_close_grace": "100ms"}) as gate:
+        paced = [step for _ in range(8) for step in (b"x", Pause(0.03))]
+        gate.upstream.play(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", *paced)
         client = await gate.client()
-        paced = [_pause(0.02) for _ in range(10)]
-        gate.upstream.play(*steps, *[step for pause in paced for step in (b"x", pause)])
         await client.send(get())
         await client.until(b"\r\n\r\n")
         client.fin()
 
-        assert await client.rest() == b"x" * 10
+        assert await client.rest() == b"x" * 8
         assert await gate.fates(1) == ["ok"]
-
-
-def _pause(seconds: float):  # type: ignore[no-untyped-def]  # a step of a script
-    import asyncio
-
-    async def step(conn: object) -> None:
-        await asyncio.sleep(seconds)
-
-    return step
 
 
 # --- draining (design §10.13) ---
 
 
 async def test_draining_closes_idle_connections_and_finishes_the_others(gate: Gateway) -> None:
-    release = _Gate()
-    gate.upstream.play(release, ok(b"done"))
+    hold = Hold()
     idle, busy = await gate.client(), await gate.client()
     await idle.send(get())
-    gate.upstream.default = ok()
+    await idle.response()
+    gate.upstream.play(hold, ok(b"done"))
     await busy.send(get())
     await eventually(lambda: len(gate.upstream.heads) == 2)
     assert gate.sidecar.server is not None
 
     gate.sidecar.server.drain()
-    release.open()
 
-    answers = [await idle.response(), await busy.response()]
-    assert sorted(answer.body for answer in answers) == [b"done", b"ok"]
-    assert b"close" in answers[0].values(b"connection") or answers[0].body == b"ok"
-    assert (await idle.rest(), await busy.rest()) == (b"", b"")
-
-
-class _Gate:
-    """A step that waits until it is opened."""
-
-    def __init__(self) -> None:
-        import asyncio
-
-        self._event = asyncio.Event()
-
-    def open(self) -> None:
-        self._event.set()
-
-    async def __call__(self, conn: object) -> None:
-        await self._event.wait()
+    assert (await idle.rest(), idle.ended) == (b"", "fin")
+    hold.release()
+    last = await busy.response()
+    assert (last.body, last.values(b"connection"), await busy.rest()) == (b"done", [b"close"], b"")

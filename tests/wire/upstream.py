@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Union
 
 import h11
 
@@ -21,6 +22,8 @@ from tests.wire.judge import Received, RequestReader
 
 __all__ = [
     "Conn",
+    "Hold",
+    "Pause",
     "Step",
     "Upstream",
     "body_read",
@@ -34,7 +37,7 @@ __all__ = [
     "until",
 ]
 
-Step = "bytes | Callable[[Conn], Awaitable[None]]"
+Step = Union[bytes, "Callable[[Conn], Awaitable[None]]"]  # noqa: UP007 -- a forward reference has no |
 
 
 async def settle() -> None:
@@ -140,6 +143,30 @@ def until(text: bytes) -> Callable[[Conn], Awaitable[None]]:
             pass
 
     return step
+
+
+class Hold:
+    """A step that waits until the test says `release()`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def release(self) -> None:
+        """Let the script go on."""
+        self._event.set()
+
+    async def __call__(self, conn: Conn) -> None:
+        await self._event.wait()
+
+
+class Pause:
+    """A step that takes time, for what is about time only."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def __call__(self, conn: Conn) -> None:
+        await asyncio.sleep(self._seconds)
 
 
 class Upstream:
