@@ -350,7 +350,7 @@ class Reply:
 
     def on_close(self, closer: Closer) -> None:
         """Register what happens when the reply is over. `closer` gets the error that broke it, or None."""
-        self._closers = (*self._closers, closer)
+        self._closers += (closer,)
 
     def close(self, error: BaseException | None = None) -> None:
         """End the reply: run every closer once, the last registered first. Calling again does nothing.

@@ -111,8 +111,8 @@ def _unreadable(path: str | FilePath, mark: Mark, message: str) -> ConfigError:
 def _is_of_another_version(root: Node, document: Document) -> bool:
     version = root.entries.get("version")
     if (
-        version is None or not isinstance(version.value, int) or version.value in {0, 1}
-    ):  # `false` is 0, `true` is 1
+        version is None or type(version.value) is not int or version.value == 1
+    ):  # `true` is an int to isinstance
         return False
     document.about(version, f"`{version.value}` is not known; this program reads version `1`")
     return True

@@ -47,9 +47,13 @@ async def listen(
     factory: Callable[[], asyncio.BaseProtocol],
     address: Address,
     key: str,
+    *,
     tls: ssl.SSLContext | None = None,
+    handshake_timeout: float | None = None,
 ) -> Listener:
     """Bind `address` and accept connections for `factory`. `key` names it in the configuration.
+
+    `handshake_timeout` (seconds) bounds a TLS handshake: until it is over, the protocol's own bounds do not hold.
 
     Raises:
         StartFailed: it cannot be bound.
@@ -58,10 +62,17 @@ async def listen(
     try:
         if address.path is not None:
             _clear_stale_socket(address.path)
-            server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG, ssl=tls)
+            server = await loop.create_unix_server(
+                factory, address.path, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
+            )
         else:
             server = await loop.create_server(
-                factory, address.host or None, address.port, backlog=BACKLOG, ssl=tls
+                factory,
+                address.host or None,
+                address.port,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=handshake_timeout,
             )
     except OSError as error:
         raise StartFailed(f"{key}: cannot listen on {address}: {_why(error)}") from error

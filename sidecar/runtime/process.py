@@ -86,8 +86,9 @@ class Sidecar:
         assert self._ops.server is not None  # noqa: S101 -- `setup` made it
         try:
             self._listeners["ops"] = await listen(loop, self._ops.server, config.listen.ops, "listen.ops")
+            handshake = config.limits.head_timeout if tls is not None else None
             self._listeners["traffic"] = await listen(
-                loop, server, config.listen.traffic, "listen.traffic", tls
+                loop, server, config.listen.traffic, "listen.traffic", tls=tls, handshake_timeout=handshake
             )
         except StartFailed:
             await self.stop()

@@ -1,10 +1,10 @@
 """When things around it stop working: the upstream, and whoever reads the log."""
 
-import http.client
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -24,8 +24,14 @@ from .kit import (
     sidecar,
     until,
 )
-from .pattern import BLOCK
 from .test_stop import Later
+
+
+def answered(proxy: Sidecar) -> bool:
+    """Tell whether a request gets its 200 now."""
+    with suppress(OSError):
+        return ask(proxy.traffic, "/hello").status == 200
+    return False
 
 
 @pytest.fixture
@@ -99,13 +105,13 @@ def test_an_upstream_killed_in_mid_body(own_app: App, tmp_path: Path, query: str
     """The client must see that its body is not whole: the connection ends without the end of the body."""
     with sidecar(config(own_app.url), tmp_path) as proxy, dial(proxy.traffic) as client:
         client.sendall(f"GET /download/broken/{1 << 40}{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        response = http.client.HTTPResponse(client)
-        response.begin()
-        assert response.read(len(BLOCK)) == BLOCK
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         own_app.process.kill()
-
-        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-            response.read()
+        end = b""
+        with suppress(ConnectionResetError):
+            while piece := client.recv(1 << 20):
+                end = (end + piece)[-5:]
+        assert end != b"0\r\n\r\n"
 
         until(lambda: proxy.clients() == 0, "the client's connection closed")
         metrics = proxy.metrics()
@@ -203,7 +209,7 @@ def test_a_process_that_runs_out_of_files_recovers(app: App, tmp_path: Path) -> 
         pause(0.3)
         for client in clients:
             client.close()
-        until(lambda: ask(proxy.traffic, "/hello").status == 200, "an answer after the shortage")
+        until(lambda: answered(proxy), "an answer after the shortage")
         assert proxy.stop() == 0
     assert "Traceback" not in "".join(proxy.err)
 

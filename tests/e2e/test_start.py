@@ -74,7 +74,7 @@ def test_a_unix_socket_in_use(app: App, tmp_path: Path) -> None:
 
     assert status == 3
     assert said == [
-        f"sidecar: listen.traffic: cannot listen on unix://{path}: another process listens there\n"
+        f"sidecar: listen.traffic: cannot listen on unix://{path}: the address is in use by another process\n"
     ]
     assert answer == b"hello"
 

@@ -175,8 +175,11 @@ def test_sighup_does_not_end_it(app: App, tmp_path: Path) -> None:
 
 def test_clients_that_stay_connected_do_not_keep_it(app: App, tmp_path: Path) -> None:
     """Connections that have sent nothing, or half a head, end at the latest with `drain_timeout`."""
-    with sidecar(config(app.url, more="drain_timeout: 500ms"), tmp_path) as proxy:
-        with dial(proxy.traffic), dial(proxy.traffic) as half:
-            half.sendall(b"GET / HTTP/1.1\r\nHos")
-            until(lambda: proxy.clients() == 2, "two connections")
-            assert proxy.stop() == 0
+    with (
+        sidecar(config(app.url, more="drain_timeout: 500ms"), tmp_path) as proxy,
+        dial(proxy.traffic),
+        dial(proxy.traffic) as half,
+    ):
+        half.sendall(b"GET / HTTP/1.1\r\nHos")
+        until(lambda: proxy.clients() == 2, "two connections")
+        assert proxy.stop() == 0

@@ -42,7 +42,7 @@ class RecordStage(Stage):
             self._on_fault(exchange, fault)
             internal = Internal(f"{type(fault).__name__}: {fault}")
             return self._explain(exchange, internal)
-        reply.extra = (*reply.extra, (b"X-Request-ID", exchange.request.request_id))
+        reply.extra += ((b"X-Request-ID", exchange.request.request_id),)
         fate = exchange.fate
         if fate is None:
             fate = _OK if reply.status < 500 else Fate.UPSTREAM_STATUS

@@ -1,0 +1,230 @@
+"""TLS on both sides, with certificates of authorities that only the test knows."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from .kit import App, Sidecar, application, ask, config, dial, sidecar
+from .pattern import BLOCK
+from .programs import curl, run_curl
+
+
+@dataclass(frozen=True)
+class Files:
+    """Names of files in PEM form."""
+
+    ca: str
+    certificate: str
+    key: str
+    strangers_ca: str
+    client: str
+    client_key: str
+    stranger: str
+    stranger_key: str
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A server's certificate for 127.0.0.1, a client's, and those of an authority that nobody trusts."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca, strangers = trustme.CA(), trustme.CA()
+
+    def write(name: str, *parts: trustme.Blob) -> str:
+        (folder / name).write_bytes(b"".join(part.bytes() for part in parts))
+        return str(folder / name)
+
+    server = ca.issue_cert("127.0.0.1", "localhost")
+    client = ca.issue_cert("client.example")
+    stranger = strangers.issue_cert("127.0.0.1")
+    return Files(
+        ca=write("ca.pem", ca.cert_pem),
+        certificate=write("server.pem", *server.cert_chain_pems),
+        key=write("server.key", server.private_key_pem),
+        strangers_ca=write("strangers.pem", strangers.cert_pem),
+        client=write("client.pem", *client.cert_chain_pems),
+        client_key=write("client.key", client.private_key_pem),
+        stranger=write("stranger.pem", *stranger.cert_chain_pems),
+        stranger_key=write("stranger.key", stranger.private_key_pem),
+    )
+
+
+def listen(files: Files, more: str = "") -> str:
+    return f"tls: {{certificate: {files.certificate}, key: {files.key}, {more}}}"
+
+
+@pytest.fixture(scope="module")
+def front(app: App, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A sidecar with TLS on its traffic listener."""
+    with sidecar(config(app.url, listen=listen(files)), tmp_path_factory.mktemp("front")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def mutual(app: App, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A sidecar that lets in only clients with a certificate."""
+    text = config(app.url, listen=listen(files, f"client_ca: {files.ca}"))
+    with sidecar(text, tmp_path_factory.mktemp("mutual")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tls_app(files: Files) -> Iterator[App]:
+    """The upstream, under TLS."""
+    with application("--certificate", files.certificate, "--key", files.key) as running:
+        yield running
+
+
+def test_listener(front: Sidecar, files: Files) -> None:
+    """A client that trusts the authority is served, in HTTP/1.1 whatever else it offers, and counts as https."""
+    done = run_curl("--verbose", "--http2", "--cacert", files.ca, f"https://{front.traffic}/what")
+
+    assert "ALPN: server accepted http/1.1" in done.stderr.decode()
+    assert ["X-Forwarded-Proto", "https"] in json.loads(done.stdout)["fields"]
+
+
+def test_listener_with_a_certificate_that_the_client_does_not_trust(front: Sidecar, files: Files) -> None:
+    done = run_curl("--cacert", files.strangers_ca, f"https://{front.traffic}/what")
+
+    assert done.returncode == 60  # curl's number for a certificate that it does not trust
+
+
+def test_plain_http_to_the_tls_port(front: Sidecar, files: Files) -> None:
+    """It gets no answer from the upstream, and the next client is served."""
+    with dial(front.traffic) as client:
+        client.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"hello" not in client.recv(65536)
+
+    assert curl("--cacert", files.ca, f"https://{front.traffic}/hello") == b"hello"
+
+
+def test_old_versions_of_tls_are_refused(front: Sidecar, files: Files) -> None:
+    done = run_curl("--tlsv1.0", "--tls-max", "1.1", "--cacert", files.ca, f"https://{front.traffic}/hello")
+
+    assert done.returncode == 35  # curl's number for a failed handshake
+
+
+def test_bodies_pass_whole(front: Sidecar, files: Files, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BLOCK * 24)
+
+    for path in ("echo", "upload/tls"):
+        got = curl(
+            "--cacert", files.ca, "--data-binary", f"@{tmp_path / 'file'}", f"https://{front.traffic}/{path}"
+        )
+        assert got == (BLOCK * 24 if path == "echo" else b'{"bytes": 25165824, "right": true}')
+
+
+async def test_websocket_over_tls(front: Sidecar, files: Files) -> None:
+    context = ssl.create_default_context(cafile=files.ca)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"https://{front.traffic}/ws", ssl=context, max_msg_size=0) as socket,
+    ):
+        for _ in range(5):
+            await socket.send_bytes(BLOCK)
+            assert await socket.receive_bytes(timeout=10) == BLOCK
+
+
+def test_mutual_tls_with_a_certificate(mutual: Sidecar, files: Files) -> None:
+    shown = ("--cert", files.client, "--key", files.client_key)
+
+    assert curl("--cacert", files.ca, *shown, f"https://{mutual.traffic}/hello") == b"hello"
+
+
+def test_mutual_tls_without_a_certificate(mutual: Sidecar, files: Files) -> None:
+    done = run_curl("--cacert", files.ca, f"https://{mutual.traffic}/hello")
+
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+    assert mutual.metrics()["sidecar_client_connections"] == 0
+
+
+def test_mutual_tls_with_a_stranger_s_certificate(mutual: Sidecar, files: Files) -> None:
+    shown = ("--cert", files.stranger, "--key", files.stranger_key)
+    done = run_curl("--cacert", files.ca, *shown, f"https://{mutual.traffic}/hello")
+
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+
+
+def test_upstream_verified(tls_app: App, files: Files, tmp_path: Path) -> None:
+    """Both bodies pass whole, and the connection is kept."""
+    text = config(f"https://{tls_app.address}", upstream=f"tls: {{ca: {files.ca}}}")
+    with sidecar(text, tmp_path) as proxy:
+        answers = [ask(proxy.traffic, "/echo", method="POST", body=BLOCK * 8) for _ in range(3)]
+        idle = proxy.metrics()['sidecar_upstream_connections{state="idle",upstream="app"}']
+
+    assert [(answer.status, answer.body == BLOCK * 8) for answer in answers] == [(200, True)] * 3
+    assert idle == 1
+
+
+@pytest.mark.parametrize("trusted", ["system", "strangers"])
+def test_upstream_whose_authority_is_not_trusted(
+    tls_app: App, files: Files, tmp_path: Path, trusted: str
+) -> None:
+    """Nothing is sent to who cannot prove who they are; the answer says that it was the certificate."""
+    tls = "" if trusted == "system" else f"tls: {{ca: {files.strangers_ca}}}"
+    with sidecar(config(f"https://{tls_app.address}", upstream=tls), tmp_path) as proxy:
+        answer = ask(proxy.traffic, "/hello")
+
+    assert (answer.status, answer.json()["code"]) == (502, "upstream_connect")
+    assert answer.fields["proxy-status"] == (
+        'sidecar; error=tls_certificate_error; details="upstream_connect"'
+    )
+
+
+def test_upstream_unverified_on_request(tls_app: App, tmp_path: Path) -> None:
+    with sidecar(config(f"https://{tls_app.address}", upstream="tls: {verify: false}"), tmp_path) as proxy:
+        assert ask(proxy.traffic, "/hello").body == b"hello"
+
+
+@pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("elsewhere.example", 502)])
+def test_upstream_server_name(tls_app: App, files: Files, tmp_path: Path, name: str, status: int) -> None:
+    """`server_name` is what the certificate is checked against, and not the host of the URL."""
+    tls = f"tls: {{ca: {files.ca}, server_name: {name}}}"
+    with sidecar(config(f"https://{tls_app.address}", upstream=tls), tmp_path) as proxy:
+        answer = ask(proxy.traffic, "/hello")
+
+    assert answer.status == status
+    if status == 502:
+        assert "error=tls_certificate_error;" in answer.fields["proxy-status"]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_upstream_that_wants_a_certificate(files: Files, tmp_path: Path, *, shown: bool) -> None:
+    """Ours is shown to an upstream that asks for it; without one its refusal is a 502 and nothing hangs."""
+    ours = f"certificate: {files.client}, key: {files.client_key}" if shown else ""
+    options = ("--certificate", files.certificate, "--key", files.key, "--client-ca", files.ca)
+    with application(*options) as strict:
+        text = config(f"https://{strict.address}", upstream=f"tls: {{ca: {files.ca}, {ours}}}")
+        with sidecar(text, tmp_path) as proxy:
+            answer = ask(proxy.traffic, "/hello")
+
+    assert answer.status == (200 if shown else 502)
+
+
+def test_tls_to_an_upstream_that_speaks_plain_http(app: App, tmp_path: Path) -> None:
+    with sidecar(config(f"https://{app.address}", upstream="tls: {verify: false}"), tmp_path) as proxy:
+        answer = ask(proxy.traffic, "/hello")
+
+    assert (answer.status, answer.json()["code"]) == (502, "upstream_connect")
+    assert "error=tls_protocol_error;" in answer.fields["proxy-status"]
+
+
+def test_plain_http_to_an_upstream_that_speaks_tls(tls_app: App, tmp_path: Path) -> None:
+    with sidecar(config(f"http://{tls_app.address}"), tmp_path) as proxy:
+        assert ask(proxy.traffic, "/hello").status == 502
+
+
+def test_tls_on_both_sides_stops_with_0(tls_app: App, files: Files, tmp_path: Path) -> None:
+    """An idle TLS client is let go on SIGTERM, and a download under way arrives whole."""
+    text = config(f"https://{tls_app.address}", upstream=f"tls: {{ca: {files.ca}}}", listen=listen(files))
+    with sidecar(text, tmp_path) as proxy:
+        size = 16 * len(BLOCK)
+        got = curl("--cacert", files.ca, f"https://{proxy.traffic}/download/tls-both/{size}")
+        assert proxy.stop() == 0
+
+    assert got == BLOCK * 16
