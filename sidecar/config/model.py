@@ -247,7 +247,8 @@ class Config(Model):
         "errors", description="Which requests get a line in the log; `errors`: all whose fate is not `ok`."
     )
     records: Annotated[int, Count(0, 100_000)] = Field(
-        1000, description="How many decision records are kept in memory."
+        1000,
+        description="Decision records kept of requests that did not end `ok`; of those that did, at most 128 are.",
     )
     trusted_proxies: tuple[Annotated[Network, Text(parse_network, as_written=False)], ...] = Field(
         (), description="Addresses and networks whose `X-Forwarded-*` and `Forwarded` fields are believed."

@@ -1,12 +1,15 @@
 """The decision record: for every request, what was decided and why, in plain values.
 
-`Recorder` is the pipeline's sink. It counts (plain integers that the metrics read), keeps the last N records in a ring,
-and hands those worth a line to the log.
+`Recorder` is the pipeline's sink. It counts (plain integers that the metrics read), keeps the last records, and hands
+those worth a line to the log. Two rings keep them: `records` of the requests that did not end `ok`, and up to 128 of
+those that did, so that a busy second of good answers does not wash away the one that somebody will ask about.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from operator import itemgetter
 from time import time  # noqa: TID251 -- the time of day, for people who read the record
 from typing import Literal
 
@@ -103,19 +106,21 @@ _Raw = tuple[
     str | None,
 ]
 
+_MAX_OK = 128
 _MAX_PATH = 1024  # of a path in a record: 100 000 records must not hold 800 MB
 
 
 class Recorder:
     """The sink of every pipeline: called once for each request, when everything about it is over."""
 
-    __slots__ = ("_level", "_line", "_ring", "by_route")
+    __slots__ = ("_level", "_line", "_ok", "_others", "by_route")
 
     def __init__(
         self, routes: Sequence[str], *, keep: int, access_log: AccessLog, line: Callable[[Record], None]
     ) -> None:
         self.by_route = {route: RouteCounts() for route in routes}
-        self._ring: deque[_Raw] = deque(maxlen=keep)
+        self._ok: deque[_Raw] = deque(maxlen=min(keep, _MAX_OK))
+        self._others: deque[_Raw] = deque(maxlen=keep)
         self._level = access_log
         self._line = line
 
@@ -151,13 +156,19 @@ class Recorder:
             seconds,
             None if exchange.error is None else _text(exchange.error),
         )
-        self._ring.append(raw)
-        if self._level == "all" or (self._level == "errors" and fate is not _OK):
-            self._line(_record(raw))
+        if fate is _OK:
+            self._ok.append(raw)
+            if self._level == "all":
+                self._line(_record(raw))
+        else:
+            self._others.append(raw)
+            if self._level != "off":
+                self._line(_record(raw))
 
     def records(self) -> list[Record]:
         """Give the records kept, the newest first."""
-        return [_record(raw) for raw in reversed(self._ring)]
+        newest_first = merge(reversed(self._ok), reversed(self._others), key=itemgetter(0), reverse=True)
+        return [_record(raw) for raw in newest_first]
 
 
 def _record(raw: _Raw) -> Record:

@@ -6,7 +6,8 @@
     assert (got.status, got.body) == (200, b"hello")
     assert route.fates == ["ok"]
 
-Everything of our own is real: the stages, the answers, the exchange. Only the two ends are played: `Upstream` and `Route.ask`.
+Everything of our own is real: the stages, the answers, the exchange. Only the two ends are played, by `Upstream` and
+by `Route.ask`.
 """
 
 import asyncio
@@ -178,6 +179,5 @@ def a_route(
     """Make a route around `upstream`. What `settings` does not name is off."""
     seconds = Histogram()
     off: Settings = {"attempt": None, "total": None, "idle": None, "body": None, "max_body": None}
-    policy = Policy(route=name, upstream="an-upstream", **{**off, **settings})
-    route = Route(assemble(policy, parts or some_parts(), seconds, upstream), seconds=seconds)
-    return route
+    policy = Policy(route=name, upstream="an-upstream", **(off | settings))
+    return Route(assemble(policy, parts or some_parts(), seconds, upstream), seconds=seconds)
