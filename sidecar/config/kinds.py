@@ -43,9 +43,8 @@ __all__ = [
 ]
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
-VARIABLE = (
-    r"\$\{"  # what the environment puts in may be anything, so editors let pass all text that mentions it
-)
+# What the environment puts in may be anything, so editors let pass all text that mentions it.
+VARIABLE = r"\$\{"
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _OFF = "off"

@@ -110,9 +110,8 @@ def _unreadable(path: str | FilePath, mark: Mark, message: str) -> ConfigError:
 
 def _is_of_another_version(root: Node, document: Document) -> bool:
     version = root.entries.get("version")
-    if (
-        version is None or type(version.value) is not int or version.value == 1
-    ):  # `true` is an int to isinstance
+    # `true` is an int to isinstance, and 1 as well.
+    if version is None or type(version.value) is not int or version.value == 1:
         return False
     document.about(version, f"`{version.value}` is not known; this program reads version `1`")
     return True

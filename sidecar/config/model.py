@@ -186,7 +186,7 @@ class Match(Model):
 
     path: Annotated[str | None, Text(parse_path, pattern="^/")] = Field(
         None,
-        description="`/a` is this alone, `/a/**` it and all below, `*` and `{id}` one segment. None: `/**`.",
+        description="`/a` is this alone, `/a/**` it and all below, `*` and `{id}` a segment. Default: `/**`.",
     )
     path_regex: Annotated[str | None, Text(parse_regex)] = Field(
         None, description="A regular expression (Python's) that must match the whole path; instead of `path`."

@@ -162,6 +162,7 @@ def run(loaded: Loaded) -> int:
         StartFailed: it could not start.
 
     """
+    _open_standard_streams()
     max_files = _raise_file_limit()
     writer = LogWriter(sys.stdout)
     style: Any = "console" if loaded.config.profile == "development" else "json"
@@ -231,6 +232,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _open_standard_streams() -> None:
+    """Make descriptors 0, 1 and 2 exist, as some supervisors start programs without.
+
+    Else a client's socket becomes number 2, and whatever a library prints as an error goes to that client.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gives the lowest free number: this one
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- as long as the process
 
 
 def _raise_file_limit() -> int:

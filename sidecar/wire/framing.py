@@ -43,6 +43,8 @@ _NOT_IN_TRAILERS = frozenset(
         b"proxy-connection",
         b"set-cookie",
         b"te",
+        b"traceparent",
+        b"tracestate",
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
@@ -166,5 +168,6 @@ class ChunkedReader:
         self._extensions += len(line)
         if self._extensions > MAX_TRAILERS:
             raise FramingError("the trailer section is too long")
-        if name.lower() not in _NOT_IN_TRAILERS:
+        lower = name.lower().replace(b"_", b"-")  # CGI and its kin cannot tell them apart
+        if lower not in _NOT_IN_TRAILERS and not lower.startswith(b"x-forwarded"):
             self.trailers.append((name, value.strip(b" \t")))

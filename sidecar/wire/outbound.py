@@ -118,9 +118,11 @@ def _read(head: bytes) -> ResponseHead:
         listed = {token for token in connection if token not in UNLISTABLE}
         if listed:
             out = [field for field in out if field[0].lower() not in listed]
-    if status == 426 and read.upgrade is not None:  # RFC 9110 §15.5.22: MUST say to what
-        out.append((b"Upgrade", read.upgrade))
-    if status == 204 and read.length is not None:  # RFC 9110 §8.6: MUST NOT be sent in a 204
+    if status == 426 and read.upgrade is not None:  # RFC 9110 §15.5.22: MUST say to what, §7.8: and list it
+        out += [(b"Connection", b"Upgrade"), (b"Upgrade", read.upgrade)]
+    if (
+        status < 200 or status == 204
+    ) and read.length is not None:  # RFC 9110 §8.6: MUST NOT be sent in these
         read.length = None
         out = [field for field in out if field[0].lower() != b"content-length"]
     read.fields = Fields(out)

@@ -154,8 +154,10 @@ class Responder:
             self._moved_at = self._loop.time()
             self._transport.write(chunk(data))
 
-    async def tunnel(self, reply: Reply, early: bytes) -> BaseException | None:
-        """Write the 101, then join both connections until they end. `early` came from the client before the 101.
+    async def tunnel(self, reply: Reply, early: bytes, *, ended: bool) -> BaseException | None:
+        """Write the 101, then join both connections until they end.
+
+        `early` came from the client before the 101, and its FIN too if `ended`.
 
         Gives the error to close the reply with, None where the tunnel ended on its own.
         """
@@ -179,6 +181,8 @@ class Responder:
                 self._transport.resume_reading()
             if upstream.transport.is_closing() or self._transport.is_closing():
                 tunnel.close()
+            elif ended:
+                tunnel.client_ended()
             idle = await over
         finally:
             tunnel.close()

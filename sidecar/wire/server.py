@@ -515,7 +515,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _TUNNEL
         self._stop_grace()
         early, self._buffer = self._buffer, b""
-        error = await self._responder.tunnel(reply, early)
+        error = await self._responder.tunnel(reply, early, ended=self._eof)
         reply.close(error)
 
     def _next(self) -> None:

@@ -415,7 +415,7 @@ class UpstreamConnection(asyncio.Protocol):
         state, self._state = self._state, _CLOSED
         why = f"connection lost: {exc}" if exc else "connection closed"
         if state == _HEAD:
-            self._fail(Disconnected(why, head_seen=bool(self._buffer)))
+            self._fail(Disconnected(why, head_seen=bool(self._buffer or self._interim)))
         elif self._body is not None:
             self._fail(Disconnected(why, head_seen=True))
         elif self.tunnel is not None:

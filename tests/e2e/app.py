@@ -142,6 +142,19 @@ async def held(request: web.Request) -> web.Response:
     return web.Response(text="held, then answered")
 
 
+@routes.post("/unread/{key}")
+async def unread(request: web.Request) -> web.Response:
+    """Take no byte of the body; answer when the gate is opened."""
+    note = request.app[NOTES][request.match_info["key"]]
+    note["arrived"] += 1
+    try:
+        await request.app[GATES][request.match_info["key"]].wait()
+    except asyncio.CancelledError:
+        note["cancelled"] += 1
+        raise
+    return web.Response()
+
+
 @routes.get("/sse/{key}")
 async def sse(request: web.Request) -> web.StreamResponse:
     """Send an event at once and another one when the gate is opened."""

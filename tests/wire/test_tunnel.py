@@ -49,9 +49,7 @@ async def test_bytes_go_both_ways_as_they_come(gate: Gateway) -> None:
     client = await opened(gate, echo)
     for message in (b"one", b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", bytes(range(256)) * 999):
         await client.send(message)
-        assert await client.until(message[-1:]) or True
-        while not bytes(client.received).endswith(message):
-            assert await client.receive()
+        assert await client.until(message) == message
 
 
 async def test_bytes_sent_before_the_101_are_not_lost(gate: Gateway) -> None:
@@ -79,8 +77,7 @@ async def test_one_direction_may_end_before_the_other(gate: Gateway) -> None:
 
 async def test_the_upstream_may_end_first(gate: Gateway) -> None:
     client = await opened(gate, b"bye", fin, until(b"last words"))
-    await eventually(lambda: b"bye" in bytes(client.received)) if client.received.endswith(b"bye") else await client.until(b"bye")
-    assert await client.receive() == b""
+    assert await client.rest() == b"bye"
 
     await client.send(b"last words")
     client.fin()
@@ -156,7 +153,7 @@ async def test_a_slow_end_slows_the_other_down(gate: Gateway, way: str) -> None:
 
     client = await opened(gate, send_much if way == "down" else read_nothing)
     before, same = -1, 0
-    while same < 20 and moved < total:
+    while same < 200 and moved < total:
         if way == "up":
             try:
                 moved += client.sock.send(bytes(1 << 16))

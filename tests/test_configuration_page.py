@@ -1,0 +1,135 @@
+"""`docs/configuration.md` says of every key what the program says: kind, range, default, meaning.
+
+The tables of the page stand between `<!-- keys: MODEL -->` and `<!-- end -->`. When one of these tests fails because
+the vocabulary has changed, the right table is in its message.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sidecar.config import model
+from sidecar.config.complete import PROFILES
+from sidecar.config.kinds import Choice, Count, Duration, File, Kind, Name, OneOrMany, Only, Size, Switch
+from sidecar.config.later import LATER
+from sidecar.config.lint import RULES
+from sidecar.config.schema import json_schema
+from sidecar.config.shape import plain_field, shape_of
+
+PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+TABLES = dict(re.findall(r"<!-- keys: (\w+) -->\n(.*?)<!-- end -->", PAGE, re.DOTALL))
+MODELS = [
+    each
+    for name, each in vars(model).items()
+    if isinstance(each, type)
+    and issubclass(each, model.Model)
+    and name in model.__all__
+    and each is not model.Model
+]
+
+
+@pytest.mark.parametrize("each", MODELS, ids=lambda each: each.__name__)
+def test_the_page_has_the_keys_of_every_mapping(each: type[BaseModel]) -> None:
+    assert TABLES.get(each.__name__, "").strip() == table(each)
+
+
+def test_the_page_has_no_mapping_that_the_program_does_not_have() -> None:
+    assert set(TABLES) == {each.__name__ for each in MODELS}
+
+
+def test_the_page_and_the_schema_know_the_same_keys() -> None:
+    """The schema is what `sidecar schema` prints."""
+    schema = json_schema()
+    known = [schema, *schema["$defs"].values()]
+    keys = {key for each in known for key in each.get("properties", {})}
+
+    assert {
+        key for text in TABLES.values() for key in re.findall(r"^\| `(\w+)` ", text, re.MULTILINE)
+    } == keys
+
+
+def test_the_page_names_the_keys_of_later_versions() -> None:
+    section = PAGE.partition("## Keys of later versions")[2]
+    for words in LATER.values():
+        for word in words:
+            assert f"`{word}`" in section, word
+
+
+def test_the_page_says_what_the_profiles_change() -> None:
+    section = PAGE.partition("## Profiles")[2].partition("\n## ")[0]
+    said = {
+        (profile, key.replace("NAME", "*"), value)
+        for profile, key, value in re.findall(
+            r"^\| `(\w+)` \| `([\w.]+)` \| `(\w+)` \|$", section, re.MULTILINE
+        )
+    }
+    # What a profile says although the default is the same needs no row.
+    same = {("testing", "access_log", "errors")}
+
+    assert said | same == {
+        (profile, key, value) for profile, changes in PROFILES.items() for key, value in changes.items()
+    }
+
+
+def test_the_page_has_every_warning() -> None:
+    section = PAGE.partition("## Warnings")[2]
+
+    assert re.findall(r"^\| `([\w-]+)` \| (.+) \|$", section, re.MULTILINE) == [
+        (each.id, each.why) for each in RULES.values()
+    ]
+
+
+def table(each: type[BaseModel]) -> str:
+    head = "| key | value | default | meaning |\n|---|---|---|---|"
+    return "\n".join([head, *(row(name, field) for name, field in each.model_fields.items())])
+
+
+def row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {value_of(field)} | {default_of(field)} | {field.description} |"
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if shape_of(field).model is not None:
+        return ""
+    default = plain_field(field, field.default)
+    return "" if default is None or default == [] else f"`{default}`".replace("`True`", "`true`")
+
+
+def value_of(field: FieldInfo) -> str:
+    form, below = shape_of(field)
+    if below is not None:
+        link = f"[{below.__name__}](#{below.__name__.lower()})"
+        return {"model": link, "map": f"names, each with {link}", "list": f"a list of {link}"}[form]
+    if any(isinstance(each, OneOrMany) for each in field.metadata):
+        return "text or a list of it"
+    kinds = [each for each in field.metadata if isinstance(each, Kind)]
+    if kinds:
+        return kind_in_words(kinds[0])
+    return "a list of text" if "tuple" in str(field.annotation) else "names, each with text"
+
+
+def kind_in_words(kind: Any) -> str:
+    match kind:
+        case Duration() | Size():
+            what = "duration" if isinstance(kind, Duration) else "size"
+            return f"{what}, `{kind.low}` to `{kind.high}`" + (", or `off`" if kind.off else "")
+        case Count():
+            return f"number, {kind.low} to {kind.high}"
+        case Only():
+            return f"`{kind.number}`"
+        case Switch():
+            return "`true` or `false`"
+        case Choice():
+            return ", ".join(f"`{word}`" for word in kind.schema()["anyOf"][0]["enum"])
+        case Name():
+            return "a name"
+        case File():
+            return "a file"
+        case _:
+            return "text"
