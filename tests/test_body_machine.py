@@ -32,6 +32,7 @@ class BodyMachine(RuleBasedStateMachine):
         self.body.on_pause = self.pause
         self.body.on_resume = self.resume
         self.stopped = False
+        self.holding = False  # the present drain has asked for a pause
         self.came = b""
         self.went = b""
         self.drains: list[Drain] = []
@@ -84,17 +85,20 @@ class BodyMachine(RuleBasedStateMachine):
     @rule()
     def detach(self) -> None:
         self.body.detach()
+        self.holding = False
         self.drains[-1].attached = False
 
     @precondition(lambda self: self.drains and self.drains[-1].attached)
     @rule()
     def hold(self) -> None:
         self.body.hold()
+        self.holding = True
 
     @precondition(lambda self: self.drains and self.drains[-1].attached)
     @rule()
     def release(self) -> None:
         self.body.release()
+        self.holding = False
 
     @precondition(lambda self: not self.drains)
     @rule()
@@ -110,6 +114,7 @@ class BodyMachine(RuleBasedStateMachine):
     def discard(self) -> None:
         self.body.discard()
         self.discarded = True
+        self.holding = False
         for drain in self.drains:
             drain.attached = False
 
@@ -147,7 +152,7 @@ class BodyMachine(RuleBasedStateMachine):
     def a_sender_is_stopped_only_for_a_reason(self) -> None:
         drained = self.discarded or (self.drains and self.drains[-1].attached)
         assert self.body.paused == self.stopped
-        if drained and not self.body.held:
+        if drained and not self.holding:
             assert not self.stopped
 
 

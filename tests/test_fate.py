@@ -5,18 +5,45 @@ from sidecar.fate import MEANINGS, Fate, WhyNotRetried
 
 
 def test_the_fates_are_these_words() -> None:
-    assert [str(fate) for fate in Fate] == (
-        "ok ok_after_retry cache_fresh cache_stale coalesced fallback_stale fallback_static fallback_mock "
-        "rejected_rate_limit rejected_breaker_open rejected_bulkhead_full rejected_queue_timeout rejected_overload "
-        "timeout_attempt timeout_total timeout_idle upstream_connect upstream_disconnected upstream_bad_response "
-        "upstream_status client_gone bad_request no_route maintenance internal"
-    ).split()
+    assert [str(fate) for fate in Fate] == [
+        "ok",
+        "ok_after_retry",
+        "cache_fresh",
+        "cache_stale",
+        "coalesced",
+        "fallback_stale",
+        "fallback_static",
+        "fallback_mock",
+        "rejected_rate_limit",
+        "rejected_breaker_open",
+        "rejected_bulkhead_full",
+        "rejected_queue_timeout",
+        "rejected_overload",
+        "timeout_attempt",
+        "timeout_total",
+        "timeout_idle",
+        "upstream_connect",
+        "upstream_disconnected",
+        "upstream_bad_response",
+        "upstream_status",
+        "client_gone",
+        "bad_request",
+        "no_route",
+        "maintenance",
+        "internal",
+    ]
 
 
 def test_the_reasons_not_to_retry_are_these_words() -> None:
-    assert [str(reason) for reason in WhyNotRetried] == (
-        "method body_too_large budget deadline breaker_open retries_spent head_sent"
-    ).split()
+    assert [str(reason) for reason in WhyNotRetried] == [
+        "method",
+        "body_too_large",
+        "budget",
+        "deadline",
+        "breaker_open",
+        "retries_spent",
+        "head_sent",
+    ]
 
 
 def test_every_fate_is_explained() -> None:

@@ -11,6 +11,8 @@ from sidecar.errors import BodyTooLarge, Disconnected
 from sidecar.message import HIGH_WATER, NO_FIELDS, Body, Fields, Reply, Request, serialise
 from tests.support.virtual_time import in_virtual_time, now
 
+Closer = Callable[[BaseException | None], None]
+
 PAIRS = [(b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Accept", b""), (b"X-A", b"3")]
 
 
@@ -261,15 +263,12 @@ def test_a_body_larger_than_its_limit_fails_and_gives_no_byte_beyond_it() -> Non
 
 
 def test_every_sign_of_life_is_noted_with_its_time() -> None:
-    at = 0.0
-
-    def clock() -> float:
-        return at
-
-    body = Body(clock)
-    seen = [body.moved_at]
+    at = [0.0]
+    body = Body(lambda: at[0])
     signs: list[Callable[[], None]] = [lambda: body.feed(b"x"), body.release, body.finish]
-    for at, sign in enumerate(signs, 1):  # noqa: B020 -- the clock is what the loop moves
+    seen = [body.moved_at]
+    for sign in signs:
+        at[0] += 1
         sign()
         seen.append(body.moved_at)
 
@@ -376,10 +375,14 @@ def test_a_body_tells_its_state_in_one_line() -> None:
 
 
 def test_closers_run_once_the_last_registered_first() -> None:
-    reply, ran = Reply(200, NO_FIELDS), []
-    error = Disconnected()
+    reply, error = Reply(200, NO_FIELDS), Disconnected()
+    ran: list[tuple[str, BaseException | None]] = []
+
+    def noting(name: str) -> Closer:
+        return lambda error: ran.append((name, error))
+
     for name in "abc":
-        reply.on_close(lambda error, name=name: ran.append((name, error)))  # type: ignore[misc] -- a default binds `name`
+        reply.on_close(noting(name))
 
     reply.close(error)
     reply.close()

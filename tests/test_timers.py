@@ -65,7 +65,7 @@ async def test_a_key_started_again_begins_anew() -> None:
 
 @in_virtual_time
 async def test_a_cleared_lane_forgets_everything() -> None:
-    lane: Lane[str] = Lane(asyncio.get_running_loop(), 10, lambda key: pytest.fail(key))
+    lane: Lane[str] = Lane(asyncio.get_running_loop(), 10, pytest.fail)
     lane.start("a")
 
     lane.clear()

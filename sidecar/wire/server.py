@@ -34,6 +34,7 @@ from sidecar.message import HIGH_WATER, Body, Fields, Headers, Reply, Request
 from sidecar.wire.framing import ChunkedReader, FramingError
 from sidecar.wire.idle import IdleGuard
 from sidecar.wire.inbound import ForwardRules, Peer, read_request
+from sidecar.wire.reset import reset
 from sidecar.wire.respond import Responder, interim
 
 __all__ = ["Handler", "Limits", "Server"]
@@ -489,7 +490,7 @@ class ClientConnection(asyncio.Protocol):
             if not self._responder.begin(request, reply, keep_alive=keep_alive):
                 await self._responder.stream(reply)
         except BaseException as error:
-            self._transport.abort()
+            reset(self._transport)
             reply.close(ClientGone() if isinstance(error, asyncio.CancelledError) else error)
             if isinstance(error, asyncio.CancelledError | RequestError):
                 return False
@@ -599,9 +600,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now. An answer under way must not look whole."""
         if self._transport is not None:
-            self._transport.abort()
+            reset(self._transport)
 
     def _start_grace(self) -> None:
         self._grace = self._server.loop.call_later(self._server.limits.half_close_grace, self._grace_over)
