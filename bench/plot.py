@@ -15,7 +15,12 @@ __all__ = ["draw", "panels"]
 
 COLOURS = {"sidecar": "#D55E00", "nginx": "#0072B2", "haproxy": "#009E73", "envoy": "#CC79A7"}
 MARKERS = {"sidecar": "o", "nginx": "s", "haproxy": "^", "envoy": "D"}
-WORDS = {"keep": "GET {}, keep-alive", "close": "GET {}, new connections", "post": "POST {}, keep-alive"}
+WORDS = {
+    "keep": "GET {}, keep-alive",
+    "close": "GET {}, new connections",
+    "post": "POST {}, keep-alive",
+    "varied": "GET {}, heads vary",
+}
 COLUMNS = 4
 FIGURES = {
     "cpu": ("cpu_us", "CPU time of the proxy per request (µs), less is better"),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STOP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
 
-class NotStarted(Exception):  # noqa: N818 - it names what happened, like the sidecar's own errors
+class NotStarted(Exception):
     """A program ended, or did not answer in time. The text ends with its last words."""
 
 

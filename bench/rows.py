@@ -10,12 +10,13 @@ from typing import Literal
 
 __all__ = ["CONNECTIONS", "HEADLINE", "LOADS", "ROWS", "SIZES", "Load", "Row", "select", "size_label"]
 
-Load = Literal["keep", "close", "post"]
+Load = Literal["keep", "close", "post", "varied"]
 
 LOADS: dict[Load, str] = {
     "keep": "GET, kept-alive connections",
     "close": "GET, a new connection for every request",
     "post": "POST of 10 KiB, kept-alive connections",
+    "varied": "GET, kept-alive connections, no head like another",
 }
 SIZES = (128, 10 * 1024, 1000 * 1024)
 CONNECTIONS = (1, 64, 512)
@@ -54,6 +55,7 @@ ROWS: tuple[Row, ...] = (
         for count in CONNECTIONS
     ),
     *(Row("post", POST_BYTES, count) for count in CONNECTIONS),
+    Row("varied", 128, 64),
 )
 HEADLINE = Row("keep", 128, 64)  # the row that the project's targets speak of
 

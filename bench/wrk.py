@@ -23,10 +23,10 @@ SAMPLE_EVERY = 0.05  # seconds between two looks at the proxy while wrk runs
 ANSWER_LIMIT = 10  # seconds after which wrk counts an answer as timed out
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SCRIPTS = {"keep": None, "close": "close.lua", "post": "post.lua"}
+_SCRIPTS = {"keep": None, "close": "close.lua", "post": "post.lua", "varied": "varied.lua"}
 
 
-class WrkFailed(Exception):  # noqa: N818 - it names what happened
+class WrkFailed(Exception):
     """wrk is missing, ended with an error, or printed something else than its report."""
 
 

@@ -241,9 +241,9 @@ class Sidecar(Child):
 
     def check_output(self) -> None:
         """Fail if it wrote what only a fault writes."""
-        assert "Traceback" not in self.said, self.said
         errors = [line for line in self.out if _object(line).get("level") in ("error", "critical")]
-        assert errors == []
+        assert errors == [], _object(errors[0]).get("exception", errors[0])
+        assert "Traceback" not in self.said, self.said
 
     def metrics(self) -> dict[str, float]:
         """Scrape it: from sample as written, `name{label="value"}` with labels in order, to value."""
@@ -328,7 +328,6 @@ def application(*options: str) -> Iterator["App"]:
     with App([sys.executable, "-m", "e2e.app", *options], cwd=ROOT / "tests") as app:
         app.port = app.first_json("port")["port"]
         yield app
-    assert "Traceback" not in app.said, app.said
 
 
 class App(Child):

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from .kit import App, Sidecar, ask, sidecar, until
+from .kit import App, Sidecar, ask, dial, sidecar, until
 from .pattern import BLOCK
 
 CANCELS = 1000
@@ -101,3 +103,18 @@ def test_1000_cancels_leave_nothing_behind(app: App, tmp_path: Path, *, uvloop: 
 
 
 IDLE = 'sidecar_upstream_connections{state="idle",upstream="app"}'
+
+
+def test_a_reset_is_noticed_while_the_upload_is_held_back(app: App, proxy: Sidecar) -> None:
+    """A busy upstream does not read, so neither does the sidecar; a client's reset still ends the call at once."""
+    client = dial(proxy.traffic)
+    client.sendall(b"POST /unread/reset HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
+    app.wait_for("reset", arrived=1)
+    client.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            client.send(BLOCK)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+    until(lambda: proxy.clients() == 0 == proxy.busy(), "both connections closed", within=5)

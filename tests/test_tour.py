@@ -1,0 +1,251 @@
+"""The README's five minutes, run again: each command gives what the README says it gives.
+
+The programs are real, their ports are free ones, and what differs each time (ids, dates, versions) is made the same
+on both sides before it is compared.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import IO
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.cli.probe import Target, ask
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TOUR = README.partition("\n## Five minutes\n")[2].partition("\n## ")[0]
+WITHIN = 20.0  # seconds that anything may take on a busy machine
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Free ones, in the places of those that the README names."""
+
+    traffic: int
+    ops: int
+    service: int
+
+    @classmethod
+    def free(cls) -> "Ports":
+        with (
+            socket.create_server(("127.0.0.1", 0)) as one,
+            socket.create_server(("127.0.0.1", 0)) as two,
+            socket.create_server(("127.0.0.1", 0)) as three,
+        ):
+            return cls(*(each.getsockname()[1] for each in (one, two, three)))
+
+    def put_into(self, text: str) -> str:
+        for written, real in ((":8080", self.traffic), (":9900", self.ops), (":9000", self.service)):
+            text = text.replace(written, f":{real}")
+        return text
+
+
+def blocks(language: str, text: str = TOUR) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def steps() -> list[tuple[str, str]]:
+    """Each command of the tour with its output."""
+    found = []
+    for block in blocks("console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def plain(text: str) -> str:
+    """What is the same each time."""
+    text = text.replace("\r\n", "\n")
+    text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]{6}\b", "ID", text)
+    text = re.sub(r"^Date: .*$", "Date: NOW", text, flags=re.MULTILINE)
+    text = re.sub(r"^Server: .*$", "Server: SERVICE", text, flags=re.MULTILINE)
+    return text.strip("\n")
+
+
+def run(command: str, ports: Ports, folder: Path) -> str:
+    """Run a line in a shell where `sidecar` is the program under test; give stdout and stderr together."""
+    if command == "sidecar healthcheck":  # it asks the default port, which is not the test's to take
+        command += " --url http://127.0.0.1:9900/health/ready"
+    functions = f'sidecar() {{ "{sys.executable}" -m sidecar "$@"; }}\ncurl() {{ command curl --no-progress-meter "$@"; }}'
+    shell = f"{functions}\n{ports.put_into(command)}"
+    done = subprocess.run(
+        ["bash", "-c", shell],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    for written, real in (("8080", ports.traffic), ("9900", ports.ops), ("9000", ports.service)):
+        done.stdout = done.stdout.replace(f":{real}", f":{written}")
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def started(args: list[str], folder: Path, ops_port: int) -> Iterator[subprocess.Popen[str]]:
+    """Run the program until the block ends; it must then end with 0."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "sidecar", *args],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_until_ready(process, ops_port)
+            yield process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WITHIN) == 0
+        finally:
+            process.kill()
+
+
+def wait_until_ready(process: subprocess.Popen[str], ops_port: int) -> None:
+    pause = threading.Event()
+    deadline = monotonic() + WITHIN
+    while monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            if ask(Target("127.0.0.1", ops_port), timeout=1)[0] == 200:
+                return
+        except OSError:
+            pass
+        pause.wait(0.05)
+    pytest.fail("the program did not become ready")
+
+
+def line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline().rstrip("\n")
+
+
+def test_the_demo_answers_as_the_readme_says(tmp_path: Path) -> None:
+    """Parts 1 and 2, in the README's order: the counts in the metrics are of just these requests."""
+    ports = Ports.free()
+    options = ["--port", ports.traffic, "--ops-port", ports.ops, "--service-port", ports.service]
+    asked = [step for step in steps() if "curl" in step[0] or "healthcheck" in step[0]]
+    assert len(asked) == 7
+
+    with started(["demo", *map(str, options)], ROOT, ports.ops):
+        got = [(command, plain(run(command, ports, tmp_path))) for command, _ in asked]
+        _, metrics = ask_whole("/metrics", ports)
+        statuses = {path: ask_whole(path, ports)[0] for path in health_paths()}
+
+    assert got == [(command, plain(output)) for command, output in asked]
+    assert set(statuses.values()) == {200}
+    assert metrics_in(metrics) == metrics_in_the_readme()
+
+
+def ask_whole(path: str, ports: Ports) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{ports.ops}{path}"
+    done = subprocess.run(
+        ["curl", "-s", "-w", "\n%{http_code}", url], capture_output=True, text=True, timeout=WITHIN, check=True
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def health_paths() -> list[str]:
+    section = README.partition("\n## Health\n")[2].partition("\n## ")[0]
+    return re.findall(r"`(/[\w/]+)`", section)
+
+
+def metrics_in(text: str) -> set[tuple[str, str, frozenset[str]]]:
+    """Name, type and labels of each metric of ours."""
+    found = set()
+    for family in text_string_to_metric_families(text):
+        labels = {label for sample in family.samples for label in sample.labels if label != "le"}
+        name = family.name + ("_total" if family.type == "counter" else "")
+        if name.startswith("sidecar_"):
+            found.add((name, family.type, frozenset(labels)))
+    return found
+
+
+def metrics_in_the_readme() -> set[tuple[str, str, frozenset[str]]]:
+    section = README.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(sidecar_\w+)` \| (\w+) \| (.*?) \|", section, re.MULTILINE)
+    return {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def test_the_broken_file_and_the_mended_one_give_what_the_readme_says(tmp_path: Path) -> None:
+    """Part 3. The broken file is the tour's `text` block, the mended one its `yaml` block."""
+    (broken,) = blocks("text")
+    (mended,) = blocks("yaml")
+    (tmp_path / "broken.yaml").write_text(broken)
+    (tmp_path / "sidecar.yaml").write_text(mended)
+    asked = [step for step in steps() if step[0].startswith(("sidecar check", "sidecar config"))]
+    assert len(asked) == 2
+
+    assert [run(command, Ports(8080, 9900, 9000), tmp_path) for command, _ in asked] == [output for _, output in asked]
+    assert "\n0\n" in "\n" + run("sidecar check sidecar.yaml; echo $?", Ports(8080, 9900, 9000), tmp_path)
+    assert run("sidecar check broken.yaml > /dev/null 2>&1; echo $?", Ports(8080, 9900, 9000), tmp_path) == "1\n"
+    schema = run("sidecar schema > sidecar.schema.json; cat sidecar.schema.json", Ports(8080, 9900, 9000), tmp_path)
+    assert json.loads(schema)["required"] == ["version", "upstreams", "routes"]
+
+
+def test_a_file_is_run_as_the_readme_says(tmp_path: Path) -> None:
+    """Part 4: the line that says ready, but for the ports."""
+    ports = Ports.free()
+    (mended,) = blocks("yaml")
+    listen = f"listen: {{traffic: 0.0.0.0:{ports.traffic}, ops: 0.0.0.0:{ports.ops}}}\n"
+    (tmp_path / "sidecar.yaml").write_text(mended + listen)
+    command, said = next(step for step in steps() if step[0].startswith("sidecar run --config"))
+
+    with started(command.split()[1:], tmp_path, ports.ops) as process:
+        ready = event(process.stdout, "sidecar.ready")
+
+    assert ready | {"time": ""} == json.loads(ports.put_into(said)) | {"time": ""}
+
+
+def test_a_service_is_guarded_without_a_file_as_the_readme_says(tmp_path: Path) -> None:
+    """Part 4: what goes to stderr, and the log line of a request that found nobody."""
+    ports = Ports.free()
+    command, said = next(step for step in steps() if step[0].startswith("sidecar run --upstream"))
+    (logged,) = blocks("json")
+
+    with started(ports.put_into(command).split()[1:], tmp_path, ports.ops) as process:
+        first = line(process.stderr)
+        run("curl -s http://127.0.0.1:8080/", ports, tmp_path)
+        request = event(process.stdout, "request")
+
+    assert first == said.strip()
+    assert without_chance(request) == without_chance(json.loads(logged))
+
+
+def event(stream: IO[str] | None, name: str) -> dict[str, object]:
+    """The next line of the log that is about `name`; lines about the machine's limits may stand before it."""
+    while True:
+        found: dict[str, object] = json.loads(line(stream))
+        if found["event"] == name:
+            return found
+
+
+def without_chance(record: dict[str, object]) -> dict[str, object]:
+    text = re.sub(r'("(?:ms|head_ms|total_ms)"): [\d.]+', r"\1: 0", json.dumps(record))
+    kept: dict[str, object] = json.loads(text)
+    return kept | {"time": "", "request_id": ""}
