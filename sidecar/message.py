@@ -137,8 +137,8 @@ class Body:
     # --- the side that feeds ---
 
     def feed(self, data: bytes) -> None:
-        """Take a piece. After the end, or after a failure, it is dropped."""
-        if self.finished or self.error is not None:
+        """Take a piece. It is dropped after the end or a failure, and when it is empty, which would look like the end."""
+        if self.finished or self.error is not None or not data:
             return
         self.bytes_fed += len(data)
         self.moved_at = self._clock()
@@ -196,6 +196,7 @@ class Body:
         """Stop draining: what comes from now on waits here, and stops the sender when there is much of it."""
         self._sink = None
         self._on_end = None
+        self.held = False
 
     def take_whole(self) -> bytes | None:
         """Give the body at once if it is all here and nobody has begun to drain it, else None."""

@@ -59,14 +59,17 @@ class Lane(Generic[K]):
             self._timer = None
 
     def _wake(self) -> None:
-        self._timer = None
         # A loop may call a timer up to its clock's resolution early (uvloop counts whole milliseconds).
         now = self._time() + 0.001
         due = self._due
-        while due:
-            key = next(iter(due))
-            if due[key] > now:
-                self._timer = self._loop.call_at(due[key], self._wake)
-                return
-            del due[key]
-            self._expire(key)
+        try:
+            while due:
+                key = next(iter(due))
+                if due[key] > now:
+                    break
+                del due[key]
+                self._expire(key)
+        finally:
+            # Not before: whoever starts a timer inside `expire` must find one set. And also when `expire` failed: the
+            # others still have to run out.
+            self._timer = self._loop.call_at(next(iter(due.values())), self._wake) if due else None

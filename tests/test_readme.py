@@ -30,7 +30,9 @@ def rows(text: str) -> list[list[str]]:
     """The rows of all tables in `text`, without their heads."""
     bodies = re.findall(r"^\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
     return [
-        [cell.strip() for cell in line.strip().strip("|").split("|")] for body in bodies for line in body.splitlines()
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for body in bodies
+        for line in body.splitlines()
     ]
 
 
@@ -39,11 +41,7 @@ def used_errors() -> list[type[errors.RequestError]]:
     elsewhere = "\n".join(text for path, text in SOURCES.items() if path.name != "errors.py")
     abstract = {errors.RequestError, errors.UpstreamFailed, errors.Refused}
     named = [getattr(errors, name) for name in errors.__all__ if re.search(rf"\b{name}\b", elsewhere)]
-    return [
-        each
-        for each in named
-        if issubclass(each, errors.RequestError) and each not in abstract
-    ]
+    return [each for each in named if issubclass(each, errors.RequestError) and each not in abstract]
 
 
 def test_the_fates_of_this_version_are_those_in_the_table_with_their_meanings() -> None:
@@ -61,7 +59,9 @@ def test_the_fates_of_later_versions_are_named_as_such() -> None:
 
 
 def test_the_errors_are_those_in_the_table() -> None:
-    said = {(int(status), code.strip("`"), token.strip("`")) for status, code, token, _ in rows(section("Errors"))}
+    said = {
+        (int(status), code.strip("`"), token.strip("`")) for status, code, token, _ in rows(section("Errors"))
+    }
     true = {(each.status, str(each.fate), each.proxy_error) for each in used_errors()}
 
     assert said == true | {(504, "upstream_connect", "connection_timeout")}

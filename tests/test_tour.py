@@ -164,7 +164,11 @@ def test_the_demo_answers_as_the_readme_says(tmp_path: Path) -> None:
 def ask_whole(path: str, ports: Ports) -> tuple[int, str]:
     url = f"http://127.0.0.1:{ports.ops}{path}"
     done = subprocess.run(
-        ["curl", "-s", "-w", "\n%{http_code}", url], capture_output=True, text=True, timeout=WITHIN, check=True
+        ["curl", "-s", "-w", "\n%{http_code}", url],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=True,
     )
     body, _, status = done.stdout.rpartition("\n")
     return int(status), body
@@ -201,10 +205,16 @@ def test_the_broken_file_and_the_mended_one_give_what_the_readme_says(tmp_path: 
     asked = [step for step in steps() if step[0].startswith(("sidecar check", "sidecar config"))]
     assert len(asked) == 2
 
-    assert [run(command, Ports(8080, 9900, 9000), tmp_path) for command, _ in asked] == [output for _, output in asked]
+    assert [run(command, Ports(8080, 9900, 9000), tmp_path) for command, _ in asked] == [
+        output for _, output in asked
+    ]
     assert "\n0\n" in "\n" + run("sidecar check sidecar.yaml; echo $?", Ports(8080, 9900, 9000), tmp_path)
-    assert run("sidecar check broken.yaml > /dev/null 2>&1; echo $?", Ports(8080, 9900, 9000), tmp_path) == "1\n"
-    schema = run("sidecar schema > sidecar.schema.json; cat sidecar.schema.json", Ports(8080, 9900, 9000), tmp_path)
+    assert (
+        run("sidecar check broken.yaml > /dev/null 2>&1; echo $?", Ports(8080, 9900, 9000), tmp_path) == "1\n"
+    )
+    schema = run(
+        "sidecar schema > sidecar.schema.json; cat sidecar.schema.json", Ports(8080, 9900, 9000), tmp_path
+    )
     assert json.loads(schema)["required"] == ["version", "upstreams", "routes"]
 
 

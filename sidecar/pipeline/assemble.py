@@ -1,10 +1,11 @@
 """THE order of the stages. It is fixed, and `explain` prints it from here.
 
-    record → total deadline ⟨ attempt timeout → upstream ⟩
+    record → bounds → total deadline ⟨ attempt timeout → upstream ⟩
 
 | Choice | Why |
 |---|---|
 | record outermost | whatever happens inside, there is one answer and one fate |
+| bounds before anything waits | what is too large is refused at once; the wire holds bodies to the rest |
 | total around everything that waits | our own waiting must not outlive the caller's patience |
 | attempt innermost | it bounds the upstream alone: our own queueing must not look like its slowness |
 | a stage that is not configured is not in the chain | it costs nothing |

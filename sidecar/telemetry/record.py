@@ -194,8 +194,9 @@ def _record(raw: _Raw) -> Record:
 
 
 def _text(error: BaseException) -> str:
-    text = str(error)
+    """Tell what went wrong. Foreign exceptions by their type alone: their text is anybody's, and may itself fail."""
     name = type(error).__name__
-    return (
-        f"{name}: {text}" if text and not (isinstance(error, RequestError) and text == error.detail) else name
-    )
+    if not isinstance(error, RequestError):
+        return name
+    text = str(error)
+    return f"{name}: {text}" if text != error.detail else name

@@ -227,3 +227,5 @@ class Responder:
         """Take note that the client's connection is gone."""
         if self._tunnel is not None:
             self._tunnel.close()
+        if self._body is not None:
+            self._body.discard()  # the task is cancelled but has not run yet; until then the body must go nowhere

@@ -563,7 +563,13 @@ class ClientConnection(asyncio.Protocol):
             self._body.on_pause = self._body.on_resume = None
             self._body = None
         self._state = _LINGER
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except (
+            OSError
+        ):  # plain asyncio, when the client has reset the connection and the loop has not seen it yet
+            transport.abort()
+            return
         if not transport.is_reading():
             transport.resume_reading()
         self._wait_at_most(LINGER)

@@ -85,11 +85,19 @@ class Tunnel:
             on_end(idle)
 
     def _ended(self, this: _Side, other: _Side) -> bool:
+        if this.ended:  # uvloop tells of a FIN once more when reading is resumed
+            return True
         this.ended = True
         if other.ended or not other.transport.can_write_eof() or other.transport.is_closing():
             self.close()
             return False
-        other.transport.write_eof()
+        try:
+            other.transport.write_eof()
+        except (
+            OSError
+        ):  # plain asyncio, when that side has reset the connection and the loop has not seen it yet
+            self.close()
+            return False
         return True
 
     def _check_idle(self) -> None:

@@ -350,10 +350,12 @@ class UpstreamConnection(asyncio.Protocol):
                 False  # the tail of it is still here: the upstream answered without having read it
             )
         if extra or not self._keep_alive or not self._request_sent or self.transport.is_closing():
+            self._state = _CLOSED
             if body is not None and not self._request_sent:
                 body.detach()
-            self._state = _CLOSED
-            self.transport.close()
+                self.transport.abort()  # it would wait for bytes to be read that nobody reads
+            else:
+                self.transport.close()
             return
         self._state = _IDLE
         if not self.transport.is_reading():

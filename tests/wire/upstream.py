@@ -193,6 +193,10 @@ class Upstream:
         """Answer a request with `steps`: when it is whole or, `early`, when its head is."""
         self._scripts.append((early, steps))
 
+    def forget(self) -> None:
+        """Drop the scripts that no request has taken."""
+        self._scripts.clear()
+
     async def start(self) -> None:
         """Listen on a free port."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

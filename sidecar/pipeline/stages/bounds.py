@@ -46,4 +46,5 @@ class Bounds(Stage):
         """Name the stage and its bounds."""
         size = f", request body {self._max_body} bytes" if self._max_body is not None else ""
         idle = f"idle {self._idle:g}s" if self._idle is not None else "idle off"
-        return f"bounds {idle}{size}"
+        lifetime = f", response at most {self._lifetime:g}s" if self._lifetime is not None else ""
+        return f"bounds {idle}{lifetime}{size}"

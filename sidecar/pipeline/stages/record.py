@@ -36,12 +36,12 @@ class RecordStage(Stage):
         except RequestError as error:
             return self._explain(exchange, error)
         except asyncio.CancelledError:
+            exchange.status = ClientGone.status
             exchange.finish(ClientGone())
             raise
         except Exception as fault:  # noqa: BLE001 -- isolation: a fault is this request's alone
             self._on_fault(exchange, fault)
-            internal = Internal(f"{type(fault).__name__}: {fault}")
-            return self._explain(exchange, internal)
+            return self._explain(exchange, Internal(type(fault).__name__))
         reply.extra += ((b"X-Request-ID", exchange.request.request_id),)
         fate = exchange.fate
         if fate is None:
