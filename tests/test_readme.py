@@ -5,6 +5,7 @@ Its commands and their output are run by `test_tour`.
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from sidecar import errors
@@ -134,6 +135,6 @@ def test_every_dependency_has_its_reason_and_none_is_invented() -> None:
     decision = (ROOT / "docs/adr/0002-dependencies.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
-    needed = {re.split(r"[<>=;!~ ]", each)[0] for each in sum(lists, [])}
+    needed = {re.split(r"[<>=;!~ ]", each)[0] for each in chain(*lists)}
 
     assert set(re.findall(r"`([\w-]+)`", decision)) == needed

@@ -83,8 +83,9 @@ def run(command: str, ports: Ports, folder: Path) -> str:
     """Run a line in a shell where `sidecar` is the program under test; give stdout and stderr together."""
     if command == "sidecar healthcheck":  # it asks the default port, which is not the test's to take
         command += " --url http://127.0.0.1:9900/health/ready"
-    functions = f'sidecar() {{ "{sys.executable}" -m sidecar "$@"; }}\ncurl() {{ command curl --no-progress-meter "$@"; }}'
-    shell = f"{functions}\n{ports.put_into(command)}"
+    program = f'sidecar() {{ "{sys.executable}" -m sidecar "$@"; }}'
+    quietly = 'curl() { command curl --no-progress-meter "$@"; }'  # as on a terminal, where -i shows none
+    shell = f"{program}\n{quietly}\n{ports.put_into(command)}"
     done = subprocess.run(
         ["bash", "-c", shell],
         cwd=folder,

@@ -97,6 +97,8 @@ class Server:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.accepted = 0
+        # Whether a timer set for a head may be too late for the wait that follows it.
+        self.hurried = limits.keepalive_timeout < limits.head_timeout
         self.emptied = asyncio.Event()  # set once a drain has seen the last connection off
 
     def __repr__(self) -> str:
@@ -529,8 +531,8 @@ class ClientConnection(asyncio.Protocol):
             transport.resume_reading()
         server = self._server
         self._due = server.loop.time() + server.limits.keepalive_timeout
-        if self._timer is None:
-            self._timer = server.loop.call_at(self._due, self._time_over)
+        if self._timer is None or server.hurried:
+            self._wait_at_most(server.limits.keepalive_timeout)
         if self._buffer:
             self._find_head()
         elif server.draining:

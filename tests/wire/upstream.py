@@ -209,6 +209,8 @@ class Upstream:
         for task in tuple(self._busy):
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
+        for conn in self.conns:
+            conn.writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -229,7 +231,8 @@ class Upstream:
             pass
         finally:
             self._busy.discard(task)
-            writer.transport.abort()
+            if not writer.is_closing():  # else what was sent is still on its way
+                writer.transport.abort()
 
     async def _answer(self, conn: Conn) -> bool:
         """Take one request and play its script. True: the connection may have another one."""
