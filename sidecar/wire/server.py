@@ -14,6 +14,7 @@ The handler gets a `Request` and returns a `Reply`; it knows nothing of sockets,
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable
 from typing import Any, Protocol, cast
 
@@ -41,6 +42,7 @@ __all__ = ["Handler", "Limits", "Server"]
 
 LINGER = 2.0  # nginx lingers up to 5 s between reads, Apache 2 s
 LINGER_BYTES = 1024 * 1024
+WATCH = 1.0  # how often a client that is being held back is checked for a reset, in seconds
 MAX_LEADING_CRLF = 8  # RFC 9112 §2.2: SHOULD ignore at least one empty line before a request line
 
 
@@ -153,6 +155,7 @@ class ClientConnection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_waiter",
+        "_watch",
     )
 
     def __init__(self, server: Server) -> None:
@@ -170,6 +173,7 @@ class ClientConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._eof = False
         self._lingered = 0
         self._transport = cast("asyncio.Transport", None)
@@ -213,7 +217,7 @@ class ClientConnection(asyncio.Protocol):
         elif state == _BUSY:
             self._buffer += data
             if len(self._buffer) > HIGH_WATER:
-                self._transport.pause_reading()
+                self._pause_reading()
         elif state == _TUNNEL:
             self._responder.tunnel_data(data)
         elif state == _LINGER:
@@ -244,6 +248,9 @@ class ClientConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._stop_grace()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         tunnelling, self._state = self._state == _TUNNEL, _CLOSED
         body, self._body = self._body, None
         if body is not None:
@@ -351,10 +358,26 @@ class ClientConnection(asyncio.Protocol):
     def _pause_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
+            if self._watch is None:
+                self._watch = self._server.loop.call_later(WATCH, self._look_for_reset)
 
     def _resume_reading(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _look_for_reset(self) -> None:
+        """Ask the socket whether its client has reset it: no loop watches a socket that is not being read."""
+        self._watch = None
+        bound = self._transport.get_extra_info("socket")
+        if bound is None or self._transport.is_closing():
+            return
+        if bound.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._transport.abort()
+        elif not self._transport.is_reading():
+            self._watch = self._server.loop.call_later(WATCH, self._look_for_reset)
 
     def _read_length(self, data: bytes) -> None:
         body = self._body
@@ -394,8 +417,7 @@ class ClientConnection(asyncio.Protocol):
         for piece in pieces:
             body.feed(piece)
         body.finish(trailers)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._resume_reading()
 
     def _fail_body(self, error: RequestError) -> None:
         body, self._body = self._body, None
@@ -526,9 +548,8 @@ class ClientConnection(asyncio.Protocol):
         self._state = _HEAD
         if self._grace is not None:
             self._stop_grace()
-        transport = self._transport
-        if not transport.is_reading() and not transport.is_closing():
-            transport.resume_reading()
+        if not self._transport.is_reading():
+            self._resume_reading()
         server = self._server
         self._due = server.loop.time() + server.limits.keepalive_timeout
         if self._timer is None or server.hurried:
@@ -573,7 +594,7 @@ class ClientConnection(asyncio.Protocol):
             transport.abort()
             return
         if not transport.is_reading():
-            transport.resume_reading()
+            self._resume_reading()
         self._wait_at_most(LINGER)
 
     # --- the bounds ---
