@@ -98,12 +98,14 @@ class RequestError(SidecarError):
     """A request that ends without the upstream's own answer.
 
     `retry_after` is in seconds from now, or None where waiting does not help or nobody knows for how long.
+    `request_id` is the id that the request came with, where it never became a `Request`.
     """
 
     status: ClassVar[int] = 500
     fate: ClassVar[Fate] = Fate.INTERNAL
     proxy_error: ClassVar[str] = ""
     detail: ClassVar[str] = ""
+    request_id = b""
 
     def __init__(self, text: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(text or self.detail)

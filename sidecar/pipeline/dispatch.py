@@ -49,7 +49,7 @@ class Dispatcher:
         """Answer bytes that never became a request. They too have an id, a fate and a record."""
         request = Request(b"", b"", NO_FIELDS)
         request.client = client
-        request.request_id = self._new_id()
+        request.request_id = error.request_id or self._new_id()
         exchange = Exchange(request, NO_ROUTE, self._clock, self._sink)
         exchange.error = error
         reply = self._answers.for_error(error, request)

@@ -33,6 +33,8 @@ class Exchange:
     error: BaseException | None = None
     total_expired = False
     attempt_expired = False
+    total_timer: asyncio.TimerHandle | None = None
+    attempt_timer: asyncio.TimerHandle | None = None
     idle: float | None = None
     lifetime: float | None = None
 
@@ -60,6 +62,15 @@ class Exchange:
             task = self.task = asyncio.current_task()
             assert task is not None  # noqa: S101 -- a coroutine that awaits is in a task
         return task
+
+    def upload_left(self, bound: float, now: float) -> float:
+        """Give for how many seconds a bound on the response is put off by a request body that is or was coming in.
+
+        The clock of a response runs from when its request was whole, as in Envoy: else no upload could take longer than
+        `timeout.total`. A body that has stopped moving puts off nothing for longer than `bound`.
+        """
+        body = self.request.body
+        return 0.0 if body is None else body.moved_at + bound - now
 
     def answer(self, reply: Reply, fate: Fate) -> None:
         """Note the head that goes to the client, and with which word; the end comes with the body."""

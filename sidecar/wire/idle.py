@@ -15,12 +15,13 @@ class IdleGuard:
     waits for somebody to begin draining it does not count as standing still: that wait has a bound of its own.
     """
 
-    __slots__ = ("_body", "_handle", "_loop", "_on_idle")
+    __slots__ = ("_body", "_handle", "_loop", "_on_idle", "_waited_until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, body: Body, on_idle: Callable[[], None]) -> None:
         self._loop = loop
         self._body = body
         self._on_idle = on_idle
+        self._waited_until = 0.0
         self._handle: asyncio.Handle | None = loop.call_soon(self._check)
 
     def stop(self) -> None:
@@ -36,8 +37,8 @@ class IdleGuard:
             return
         now = self._loop.time()
         if body.paused and not body.held:
-            body.moved_at = now
-        due = body.moved_at + body.idle
+            self._waited_until = now
+        due = max(body.moved_at, self._waited_until) + body.idle
         if now + 0.001 >= due:
             self._on_idle()
         else:

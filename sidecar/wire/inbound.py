@@ -146,7 +146,9 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
     if section.count > rules.max_fields:
         raise HeadTooLarge
     if section.via and _is_loop(section.via, rules.name):
-        raise LoopDetected
+        loop = LoopDetected()
+        loop.request_id = section.request_id
+        raise loop
     request = Request(method, target, section.fields, minor)
     request.host = section.host
     request.keep_alive = section.keep_alive

@@ -138,8 +138,8 @@ def test_clients_that_do_not_read(app: App, proxy: Sidecar, clients: int) -> Non
         client.close()
     app.wait_for(key, cancelled=clients)
 
-    # Most of it is in the kernel's buffers, which grow up to 4 MiB for sending and 6 MiB for receiving.
-    assert sent < clients * (16 << 20)
+    # What was sent is in the kernel's buffers, whose size is the machine's business.
+    assert sent < clients * (64 << 20)
     assert growth.most < BOUND
 
 
@@ -161,7 +161,7 @@ def test_an_upstream_that_does_not_read(app: App, proxy: Sidecar) -> None:
     # The client's FIN stands behind what nobody reads: it becomes known when the exchange is over.
     app.open("slow-up")
     until(lambda: proxy.clients() == 0 == proxy.busy(), "both connections closed")
-    assert 0 < sent < 32 << 20
+    assert 0 < sent < 128 << 20
     assert growth.most < BOUND
 
 

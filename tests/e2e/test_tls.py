@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import trustme
 
-from .kit import App, Sidecar, application, ask, config, dial, sidecar
+from .kit import Answer, App, Sidecar, application, ask, config, dial, sidecar
 from .pattern import BLOCK
 from .programs import curl, run_curl
 
@@ -150,25 +150,59 @@ def test_mutual_tls_with_a_stranger_s_certificate(mutual: Sidecar, files: Files)
     assert (done.returncode != 0, done.stdout) == (True, b"")
 
 
-def test_upstream_verified(tls_app: App, files: Files, tmp_path: Path) -> None:
-    """Both bodies pass whole, and the connection is kept."""
-    text = config(f"https://{tls_app.address}", upstream=f"tls: {{ca: {files.ca}}}")
-    with sidecar(text, tmp_path) as proxy:
-        answers = [ask(proxy.traffic, "/echo", method="POST", body=BLOCK * 8) for _ in range(3)]
-        idle = proxy.metrics()['sidecar_upstream_connections{state="idle",upstream="app"}']
+@pytest.fixture(scope="module")
+def strict_app(files: Files) -> Iterator[App]:
+    """The upstream, under TLS, for clients with a certificate only."""
+    options = ("--certificate", files.certificate, "--key", files.key, "--client-ca", files.ca)
+    with application(*options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def behind(
+    app: App, tls_app: App, strict_app: App, files: Files, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sidecar]:
+    """A sidecar with many upstreams; the request field `X-To` names the one to take."""
+    tls, strict, ca = f"https://{tls_app.address}", f"https://{strict_app.address}", f"ca: {files.ca}"
+    upstreams = {
+        "trusted": (tls, ca),
+        "known-to-nobody": (tls, ""),
+        "of-strangers": (tls, f"ca: {files.strangers_ca}"),
+        "unverified": (tls, "verify: false"),
+        "other-name": (tls, f"{ca}, server_name: localhost"),
+        "wrong-name": (tls, f"{ca}, server_name: elsewhere.example"),
+        "certificate": (strict, f"{ca}, certificate: {files.client}, key: {files.client_key}"),
+        "no-certificate": (strict, ca),
+        "no-tls": (f"https://{app.address}", ca),
+        "unexpected-tls": (f"http://{tls_app.address}", None),
+    }
+    text = "version: 1\nlisten: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0}\nupstreams:\n"
+    for name, (url, settings) in upstreams.items():
+        text += f"  {name}: {{url: '{url}'" + ("" if settings is None else f", tls: {{{settings}}}") + "}\n"
+    text += "routes:\n"
+    for name in upstreams:
+        text += f"  - {{name: {name}, upstream: {name}, match: {{headers: {{X-To: {name}}}}}}}\n"
+    with sidecar(text, tmp_path_factory.mktemp("behind")) as running:
+        yield running
+
+
+def hello(proxy: Sidecar, upstream: str) -> Answer:
+    return ask(proxy.traffic, "/hello", headers={"X-To": upstream})
+
+
+def test_upstream_verified(behind: Sidecar) -> None:
+    """Bodies pass whole both ways, and the connection is kept."""
+    to = {"X-To": "trusted"}
+    answers = [ask(behind.traffic, "/echo", method="POST", body=BLOCK * 8, headers=to) for _ in range(3)]
 
     assert [(answer.status, answer.body == BLOCK * 8) for answer in answers] == [(200, True)] * 3
-    assert idle == 1
+    assert behind.metrics()['sidecar_upstream_connections{state="idle",upstream="trusted"}'] == 1
 
 
-@pytest.mark.parametrize("trusted", ["system", "strangers"])
-def test_upstream_whose_authority_is_not_trusted(
-    tls_app: App, files: Files, tmp_path: Path, trusted: str
-) -> None:
-    """Nothing is sent to who cannot prove who they are; the answer says that it was the certificate."""
-    tls = "" if trusted == "system" else f"tls: {{ca: {files.strangers_ca}}}"
-    with sidecar(config(f"https://{tls_app.address}", upstream=tls), tmp_path) as proxy:
-        answer = ask(proxy.traffic, "/hello")
+@pytest.mark.parametrize("upstream", ["known-to-nobody", "of-strangers", "wrong-name"])
+def test_upstream_that_cannot_prove_who_it_is(behind: Sidecar, upstream: str) -> None:
+    """Not trusted, or not of this name: nothing is sent, and the answer says that it was the certificate."""
+    answer = hello(behind, upstream)
 
     assert (answer.status, answer.json()["code"]) == (502, "upstream_connect")
     assert answer.fields["proxy-status"] == (
@@ -176,47 +210,25 @@ def test_upstream_whose_authority_is_not_trusted(
     )
 
 
-def test_upstream_unverified_on_request(tls_app: App, tmp_path: Path) -> None:
-    with sidecar(config(f"https://{tls_app.address}", upstream="tls: {verify: false}"), tmp_path) as proxy:
-        assert ask(proxy.traffic, "/hello").body == b"hello"
+@pytest.mark.parametrize("upstream", ["unverified", "other-name", "certificate"])
+def test_upstream_that_is_accepted(behind: Sidecar, upstream: str) -> None:
+    """Without looking where that is asked for; by the name asked for; and showing our own certificate."""
+    answer = hello(behind, upstream)
+
+    assert (answer.status, answer.body) == (200, b"hello")
 
 
-@pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("elsewhere.example", 502)])
-def test_upstream_server_name(tls_app: App, files: Files, tmp_path: Path, name: str, status: int) -> None:
-    """`server_name` is what the certificate is checked against, and not the host of the URL."""
-    tls = f"tls: {{ca: {files.ca}, server_name: {name}}}"
-    with sidecar(config(f"https://{tls_app.address}", upstream=tls), tmp_path) as proxy:
-        answer = ask(proxy.traffic, "/hello")
-
-    assert answer.status == status
-    if status == 502:
-        assert "error=tls_certificate_error;" in answer.fields["proxy-status"]
+@pytest.mark.parametrize("upstream", ["no-certificate", "no-tls", "unexpected-tls"])
+def test_upstream_that_does_not_talk_to_us(behind: Sidecar, upstream: str) -> None:
+    """It wants a certificate that we do not have, or one side speaks TLS and the other one does not: a 502."""
+    assert hello(behind, upstream).status == 502
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_upstream_that_wants_a_certificate(files: Files, tmp_path: Path, *, shown: bool) -> None:
-    """Ours is shown to an upstream that asks for it; without one its refusal is a 502 and nothing hangs."""
-    ours = f"certificate: {files.client}, key: {files.client_key}" if shown else ""
-    options = ("--certificate", files.certificate, "--key", files.key, "--client-ca", files.ca)
-    with application(*options) as strict:
-        text = config(f"https://{strict.address}", upstream=f"tls: {{ca: {files.ca}, {ours}}}")
-        with sidecar(text, tmp_path) as proxy:
-            answer = ask(proxy.traffic, "/hello")
+def test_tls_to_an_upstream_without(behind: Sidecar) -> None:
+    answer = hello(behind, "no-tls")
 
-    assert answer.status == (200 if shown else 502)
-
-
-def test_tls_to_an_upstream_that_speaks_plain_http(app: App, tmp_path: Path) -> None:
-    with sidecar(config(f"https://{app.address}", upstream="tls: {verify: false}"), tmp_path) as proxy:
-        answer = ask(proxy.traffic, "/hello")
-
-    assert (answer.status, answer.json()["code"]) == (502, "upstream_connect")
+    assert answer.json()["code"] == "upstream_connect"
     assert "error=tls_protocol_error;" in answer.fields["proxy-status"]
-
-
-def test_plain_http_to_an_upstream_that_speaks_tls(tls_app: App, tmp_path: Path) -> None:
-    with sidecar(config(f"http://{tls_app.address}"), tmp_path) as proxy:
-        assert ask(proxy.traffic, "/hello").status == 502
 
 
 def test_tls_on_both_sides_stops_with_0(tls_app: App, files: Files, tmp_path: Path) -> None:

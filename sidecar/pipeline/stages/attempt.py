@@ -1,5 +1,7 @@
 """One attempt at the upstream: bounded by `timeout.attempt` (to the response head), measured, and counted by its result.
 
+The bound is on the upstream's answer, so it runs from when the request was whole: see `Exchange.upload_left`.
+
 The results are a closed set, the `result` label of `sidecar_upstream_attempts_total`: `ok` (any status below 500),
 `status_5xx`, the fate of an `UpstreamFailed`, and `cancelled` (the client left, or the total deadline passed).
 """
@@ -34,7 +36,7 @@ RESULTS = (
 class AttemptStage(Stage):
     """Runs one attempt. `counts` is by result; `seconds` is shared by all the routes of an upstream."""
 
-    __slots__ = ("_clock", "_lane", "counts", "seconds", "upstream")
+    __slots__ = ("_clock", "_lane", "_loop", "counts", "seconds", "upstream")
 
     def __init__(
         self,
@@ -45,8 +47,9 @@ class AttemptStage(Stage):
         timeout: float | None,
         seconds: Histogram,
     ) -> None:
+        self._loop = loop
         self._clock = clock
-        self._lane: Lane[Exchange] | None = None if timeout is None else Lane(loop, timeout, _expire)
+        self._lane: Lane[Exchange] | None = None if timeout is None else Lane(loop, timeout, self._expire)
         self.upstream = upstream
         self.counts: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self.seconds = seconds
@@ -70,7 +73,7 @@ class AttemptStage(Stage):
         try:
             reply = await self.next(exchange)
         except BaseException as error:
-            lane.stop(exchange)
+            self._stop(lane, exchange)
             if (
                 exchange.attempt_expired
                 and task.uncancel() <= already
@@ -81,7 +84,7 @@ class AttemptStage(Stage):
                 raise timeout from None
             self._note(exchange, started, _result(error))
             raise
-        lane.stop(exchange)
+        self._stop(lane, exchange)
         self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
         return reply
 
@@ -102,6 +105,22 @@ class AttemptStage(Stage):
         exchange.upstream = self.upstream
         exchange.attempts += ((result, seconds),)
 
+    def _stop(self, lane: Lane[Exchange], exchange: Exchange) -> None:
+        lane.stop(exchange)
+        if exchange.attempt_timer is not None:
+            exchange.attempt_timer.cancel()
+            exchange.attempt_timer = None
+
+    def _expire(self, exchange: Exchange) -> None:
+        bound = self._lane.delay if self._lane is not None else 0.0
+        left = exchange.upload_left(bound, self._loop.time())
+        if left > 0.001:
+            exchange.attempt_timer = self._loop.call_later(left, self._expire, exchange)
+            return
+        exchange.attempt_expired = True
+        if exchange.task is not None:
+            exchange.task.cancel()
+
     def describe(self) -> str:
         """Name the stage and its bound."""
         return "attempt" if self._lane is None else f"attempt timeout {self._lane.delay:g}s"
@@ -113,9 +132,3 @@ def _result(error: BaseException) -> str:
     if isinstance(error, RequestError):
         return error.fate if error.fate == Fate.REJECTED_OVERLOAD else "request_broke"
     return "cancelled"
-
-
-def _expire(exchange: Exchange) -> None:
-    exchange.attempt_expired = True
-    if exchange.task is not None:
-        exchange.task.cancel()
