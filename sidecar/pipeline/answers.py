@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from sidecar.dates import http_date
-from sidecar.errors import ClientError, ConnectFailed, MethodRefused, RequestError
+from sidecar.errors import ClientError, ConnectFailed, MethodRefused, Refused, RequestError
 from sidecar.message import Fields, Headers, Reply, Request
 
 __all__ = ["Answers", "Format", "max_forwards_answer"]
@@ -48,7 +48,7 @@ class Answers:
         """Give the reply that explains `error` to the client of `request`. `route` is "" where none matched."""
         status = _status(error)
         detail = str(error) if isinstance(error, ClientError) else error.detail
-        retry_after = None if error.retry_after is None else max(1, math.ceil(error.retry_after))
+        retry_after = _retry_after(error)
         problem: dict[str, object] = {
             "type": f"urn:sidecar:problem:{error.fate}",
             "title": _title(status),
@@ -82,7 +82,7 @@ class Answers:
     def _render(self, problem: dict[str, object], request: Request) -> tuple[bytes, bytes]:
         fmt = self._format
         if fmt == "auto":
-            accept = b", ".join(request.fields.values(b"accept"))
+            accept = b", ".join(request.fields.values(b"accept")).lower()
             if b"text/html" in accept and b"json" not in accept:
                 return b"text/html; charset=utf-8", _page(problem)
         if fmt == "seed":
@@ -116,6 +116,14 @@ def max_forwards_answer(request: Request) -> Reply:
     reply = Reply(200, Fields(headers), body)
     reply.length = len(body)
     return reply
+
+
+def _retry_after(error: RequestError) -> int | None:
+    """Give the whole seconds to wait: a refusal always says some, at least one."""
+    wait = error.retry_after
+    if wait is None:
+        return 1 if isinstance(error, Refused) else None
+    return max(1, math.ceil(wait))
 
 
 def _status(error: RequestError) -> int:

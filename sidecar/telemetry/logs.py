@@ -8,6 +8,8 @@ import logging
 import queue
 import sys
 import threading
+from contextlib import suppress
+from time import monotonic
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -40,11 +42,12 @@ class LogWriter:
 
     def close(self) -> None:
         """Write what is queued, for at most a second, and stop."""
+        end = monotonic() + _CLOSE_SECONDS
         try:
-            self._lines.put_nowait(None)
+            self._lines.put(None, timeout=_CLOSE_SECONDS)
         except queue.Full:
             return
-        self._thread.join(_CLOSE_SECONDS)
+        self._thread.join(max(0.0, end - monotonic()))
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -54,6 +57,8 @@ class LogWriter:
                     self._stream.flush()
             except (OSError, ValueError):
                 self.dropped += 1  # the pipe is gone; the sidecar goes on without a log
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def make_logger(

@@ -107,6 +107,7 @@ _Raw = tuple[
 ]
 
 _MAX_OK = 128
+_MAX_METHOD = 64
 _MAX_PATH = 1024  # of a path in a record: 100 000 records must not hold 800 MB
 
 
@@ -140,6 +141,8 @@ class Recorder:
         seconds = exchange.finished_at - started_at
         counts.seconds.observe(seconds)
         path = request.path
+        if len(method) > _MAX_METHOD:
+            method = method[:_MAX_METHOD]
         raw = (
             time(),
             request.request_id,

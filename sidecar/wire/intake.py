@@ -128,7 +128,7 @@ class Intake(asyncio.Protocol):
         try:
             request, chunked = read_request(data[:end], self._peer, server.rules)
         except ClientError as error:
-            self._hand_over(error)
+            self._hand_over(_line_error(data[:end]) or error)
             return
         self._partial = False
         self._empty_lines = 0
@@ -174,9 +174,7 @@ class Intake(asyncio.Protocol):
         if len(data) > limits.head:
             return HeadTooLarge()
         # A bare LF is refused when it comes: its sender believes that the line has ended and waits for an answer.
-        if data.count(b"\n") != data.count(b"\r\n"):
-            return ClientError("A line of the head does not end with CRLF.")
-        return None
+        return _line_error(data)
 
     def _open_body(self, request: Request, rest: bytes, *, chunked: bool) -> None:
         body = self._body = request.body = Body(self._server.loop.time)
@@ -306,3 +304,9 @@ class Intake(asyncio.Protocol):
             self._hand_over(RequestHeadTimeout())
         else:
             self._transport.close()
+
+
+def _line_error(data: bytes) -> ClientError | None:
+    if data.count(b"\n") != data.count(b"\r\n"):
+        return ClientError("A line of the head does not end with CRLF.")
+    return None
