@@ -154,3 +154,10 @@ def test_every_key_is_explained() -> None:
     ]
 
     assert unexplained == []
+
+
+def test_no_title_repeats_a_key() -> None:
+    schema = json_schema()
+    properties = [model["properties"] for model in (schema, *schema["$defs"].values())]
+
+    assert [name for each in properties for name, key in each.items() if "title" in key] == []

@@ -2,11 +2,11 @@
 
 import json
 import ssl
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
 import trustme
 
@@ -61,7 +61,8 @@ def listen(files: Files, more: str = "") -> str:
 @pytest.fixture(scope="module")
 def front(app: App, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """A sidecar with TLS on its traffic listener."""
-    with sidecar(config(app.url, listen=listen(files)), tmp_path_factory.mktemp("front")) as running:
+    text = config(app.url, listen=listen(files), more="limits: {head_timeout: 1s}")
+    with sidecar(text, tmp_path_factory.mktemp("front")) as running:
         yield running
 
 
@@ -103,6 +104,13 @@ def test_plain_http_to_the_tls_port(front: Sidecar, files: Files) -> None:
     assert curl("--cacert", files.ca, f"https://{front.traffic}/hello") == b"hello"
 
 
+def test_a_client_that_never_begins_its_handshake(front: Sidecar) -> None:
+    """It is let go after `head_timeout`, as one that never sends a head."""
+    with dial(front.traffic) as client:
+        client.settimeout(10)
+        assert client.recv(65536) == b""
+
+
 def test_old_versions_of_tls_are_refused(front: Sidecar, files: Files) -> None:
     done = run_curl("--tlsv1.0", "--tls-max", "1.1", "--cacert", files.ca, f"https://{front.traffic}/hello")
 
@@ -119,15 +127,23 @@ def test_bodies_pass_whole(front: Sidecar, files: Files, tmp_path: Path) -> None
         assert got == (BLOCK * 24 if path == "echo" else b'{"bytes": 25165824, "right": true}')
 
 
-async def test_websocket_over_tls(front: Sidecar, files: Files) -> None:
+def test_websocket_over_tls(front: Sidecar, files: Files) -> None:
+    """A binary message of 1 MiB comes back through the tunnel."""
     context = ssl.create_default_context(cafile=files.ca)
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"https://{front.traffic}/ws", ssl=context, max_msg_size=0) as socket,
+    size = struct.pack("!Q", len(BLOCK))
+    with (
+        dial(front.traffic) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+        client.makefile("rb") as answers,
     ):
-        for _ in range(5):
-            await socket.send_bytes(BLOCK)
-            assert await socket.receive_bytes(timeout=10) == BLOCK
+        client.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b"".join(iter(answers.readline, b"\r\n")).startswith(b"HTTP/1.1 101 ")
+        for _ in range(3):
+            client.sendall(b"\x82\xff" + size + b"\0\0\0\0" + BLOCK)  # RFC 6455 §5.2, masked with zeros
+            assert answers.read(10 + len(BLOCK)) == b"\x82\x7f" + size + BLOCK
 
 
 def test_mutual_tls_with_a_certificate(mutual: Sidecar, files: Files) -> None:

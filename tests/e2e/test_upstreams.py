@@ -9,7 +9,7 @@ import pytest
 
 from .kit import Answer, App, Sidecar, ask, config, dial, sidecar
 from .pattern import BLOCK
-from .programs import http_server, nginx
+from .programs import curl, http_server, nginx
 
 TEXT = b"a line of text that can be squeezed\n" * 200
 
@@ -92,6 +92,11 @@ def test_http_1_0_server_leaves_client_connections_open(in_front_of_old: Sidecar
             head = b"".join(iter(answers.readline, b"\r\n"))
             assert head.startswith(b"HTTP/1.1 200 OK\r\n")
             assert answers.read(17) == b"<h1>an index</h1>"
+
+
+def test_curl_with_a_method_that_nobody_knows(in_front_of_old: Sidecar) -> None:
+    """`-X FOO` gets as far as the server, which answers that it does not know FOO."""
+    assert b"Unsupported method ('FOO')" in curl("-X", "FOO", f"{in_front_of_old.url}/")
 
 
 def test_made_up_methods_are_counted_as_other(in_front_of_old: Sidecar) -> None:

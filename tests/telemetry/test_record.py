@@ -146,6 +146,28 @@ def test_the_newest_records_are_kept_and_come_first() -> None:
     assert recorder.by_route["orders"].requests == {(b"GET", 200, "ok"): 10}
 
 
+def test_good_answers_do_not_wash_away_the_failure_that_somebody_will_ask_about() -> None:
+    recorder = a_recorder(keep=1000)
+
+    play(recorder, target="/failed", status=504, fate=Fate.TIMEOUT_TOTAL)
+    for number in range(5000):
+        play(recorder, target=f"/{number}")
+
+    paths = [record.path for record in recorder.records()]
+    assert paths == [*(f"/{number}" for number in range(4999, 4999 - 128, -1)), "/failed"]
+
+
+def test_records_of_good_and_bad_ends_come_in_one_order_of_time() -> None:
+    recorder = a_recorder()
+
+    for number in range(6):
+        play(recorder, target=f"/{number}", fate=Fate.OK if number % 2 else Fate.TIMEOUT_TOTAL)
+
+    times = [record.at for record in recorder.records()]
+    assert times == sorted(times, reverse=True)
+    assert {record.path for record in recorder.records()} == {f"/{number}" for number in range(6)}
+
+
 def test_keeping_none_is_allowed() -> None:
     recorder = a_recorder(keep=0)
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 
 import h11
 
-__all__ = ["NotOneMessage", "Pairs", "Reading", "Received", "RequestReader", "Response", "VOUCHED", "requests_in", "response_in"]
+__all__ = [
+    "VOUCHED",
+    "NotOneMessage",
+    "Pairs",
+    "Reading",
+    "Received",
+    "RequestReader",
+    "Response",
+    "requests_in",
+    "response_in",
+]
 
 Pairs = list[tuple[bytes, bytes]]
 

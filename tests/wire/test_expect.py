@@ -41,7 +41,9 @@ async def test_no_100_before_the_upstream_says_so(gate: Gateway) -> None:
 
 
 @pytest.mark.parametrize("status", [417, 413, 401, 200])
-async def test_a_final_answer_instead_of_100_is_passed_on_and_the_connection_ends(gate: Gateway, status: int) -> None:
+async def test_a_final_answer_instead_of_100_is_passed_on_and_the_connection_ends(
+    gate: Gateway, status: int
+) -> None:
     """The client may or may not send the body now: nobody could tell it from a request (RFC 9110 §10.1.1)."""
     gate.upstream.play(b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\nno" % status, early=True)
     client = await gate.client()
@@ -91,7 +93,8 @@ async def test_a_client_that_does_not_wait_for_100_is_served(gate: Gateway) -> N
 
 
 async def test_interim_answers_are_relayed_as_they_come(gate: Gateway) -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nlink: </b>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"
+    fields = b"Link: </a.css>; rel=preload\r\nlink: </b>\r\nConnection: x-hop\r\nX-Hop: 1\r\n"
+    hints = b"HTTP/1.1 103 Early Hints\r\n" + fields + b"\r\n"
     gate.upstream.play(hints + b"HTTP/1.1 102 Processing\r\n\r\n", hints, ok(b"done"))
 
     response = await gate.ask(get())

@@ -1,4 +1,4 @@
-"""Whom the sidecar believes about who the client is: nobody but `trusted_proxies` (design §4, §10.12; RFC 7239)."""
+"""Whom the sidecar believes about who the client is: nobody but `trusted_proxies` (RFC 7239)."""
 
 import re
 
@@ -8,7 +8,8 @@ from tests.wire.kit import Gateway, gateway, get
 
 CLAIMS = (
     b"X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: public.example\r\n"
-    b"x-forwarded-port: 443\r\nX-Forwarded-Prefix: /p\r\nX-Forwarded-Anything: x\r\nForwarded: for=1.2.3.4;proto=https\r\n"
+    b"x-forwarded-port: 443\r\nX-Forwarded-Prefix: /p\r\nX-Forwarded-Anything: x\r\n"
+    b"Forwarded: for=1.2.3.4;proto=https\r\n"
 )
 
 
@@ -57,7 +58,9 @@ async def test_a_trusted_proxy_that_says_nothing_is_the_client() -> None:
 async def test_several_lines_of_one_chain_are_one_chain() -> None:
     async with gateway(trusted_proxies=["127.0.0.1", "10.0.0.0/8"]) as gate:
         await gate.ask(
-            get(fields=b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4 ,10.0.0.1\r\nX-Forwarded-For: 10.9.9.9\r\n")
+            get(
+                fields=b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4 ,10.0.0.1\r\nX-Forwarded-For: 10.9.9.9\r\n"
+            )
         )
 
         (request,) = gate.upstream.requests
@@ -78,7 +81,9 @@ async def test_a_chain_that_makes_no_sense_harms_nobody(said: bytes) -> None:
 async def test_connection_cannot_remove_what_a_trusted_proxy_says() -> None:
     """A client behind it could otherwise hide its address by listing the field in Connection."""
     async with gateway(trusted_proxies=["127.0.0.1"]) as gate:
-        await gate.ask(get(fields=CLAIMS + b"Connection: x-forwarded-for, x-forwarded-proto, x-forwarded-host\r\n"))
+        await gate.ask(
+            get(fields=CLAIMS + b"Connection: x-forwarded-for, x-forwarded-proto, x-forwarded-host\r\n")
+        )
 
         (request,) = gate.upstream.requests
         assert request.values(b"x-forwarded-for") == [b"1.2.3.4, 5.6.7.8, 127.0.0.1"]

@@ -1,4 +1,4 @@
-"""Large bodies pass in bounded memory: whoever is slow slows down whoever sends (design §3, §4; issue: 5 GiB in constant memory).
+"""Large bodies pass in bounded memory: whoever is slow slows down whoever sends.
 
 What may be held for one stream is bounded by our own buffers and the kernel's; 64 MiB fit in neither.
 """
@@ -143,7 +143,9 @@ async def test_an_upstream_that_does_not_read_stops_the_client(gate: Gateway, co
 async def test_a_stream_of_tiny_chunks_arrives_whole(gate: Gateway) -> None:
     """One byte a chunk is the worst ratio of framing to payload."""
     count = 20_000
-    gate.upstream.play(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * count, b"0\r\n\r\n")
+    gate.upstream.play(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * count, b"0\r\n\r\n"
+    )
 
     response = await gate.ask(get())
 

@@ -1,4 +1,4 @@
-"""A client that leaves, at every phase: the upstream call ends at once, and nothing stays behind (design §4, §10.1)."""
+"""A client that leaves, at every phase: the upstream call ends at once, and nothing stays behind."""
 
 import pytest
 
@@ -79,7 +79,11 @@ async def test_after_an_interim_answer(gate: Gateway) -> None:
 
 @pytest.mark.parametrize(
     "begun",
-    [BEGUN, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", b"HTTP/1.1 200 OK\r\n\r\nhalf"],
+    [
+        BEGUN,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nhalf",
+    ],
     ids=["length", "chunked", "until close"],
 )
 async def test_in_the_middle_of_its_answer(gate: Gateway, begun: bytes) -> None:
@@ -181,7 +185,11 @@ async def test_while_it_is_told_of_an_error(gate: Gateway) -> None:
 
 async def test_a_hundred_that_leave_at_any_moment_leave_nothing(gate: Gateway) -> None:
     """After each number of turns of the loop, in the middle of anything."""
-    answers = (ok(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", b"HTTP/1.1 200 OK\r\n\r\nx")
+    answers = (
+        ok(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nx",
+    )
     clients: list[Client] = []
     for n in range(100):
         gate.upstream.play(answers[n % 3], *(() if n % 3 == 0 else (gone,)))

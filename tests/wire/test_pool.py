@@ -1,4 +1,4 @@
-"""The connections to one upstream: reused, bounded, replaced once where that is safe (design §4, §10.10; RFC 9112 §9.3.1)."""
+"""The connections to one upstream: reused, bounded, replaced once where that is safe (RFC 9110 §9.2.2, RFC 9112 §9.3)."""
 
 import asyncio
 
@@ -73,7 +73,9 @@ async def test_a_connection_that_the_upstream_closed_while_idle_is_not_used(gate
 
 @pytest.mark.parametrize("end", [close, reset], ids=["close", "reset"])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
-async def test_a_kept_alive_connection_that_dies_is_replaced_once(gate: Gateway, end: object, method: bytes) -> None:
+async def test_a_kept_alive_connection_that_dies_is_replaced_once(
+    gate: Gateway, end: object, method: bytes
+) -> None:
     await gate.ask(get(b"/first"))
     gate.upstream.play(end)  # type: ignore[arg-type]  # close or reset
     gate.upstream.play(ok(b"again"))
@@ -142,7 +144,11 @@ async def test_the_replacement_is_a_new_connection(gate: Gateway) -> None:
     assert (response.status, len(gate.upstream.conns)) == (200, 4)
 
 
-@pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"], ids=["byte", "line", "interim"])
+@pytest.mark.parametrize(
+    "start",
+    [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"],
+    ids=["byte", "line", "interim"],
+)
 async def test_an_answer_that_has_begun_is_never_asked_for_again(gate: Gateway, start: bytes) -> None:
     """Replaced is what dies before the *first* byte of a response, an interim one included."""
     await gate.ask(get(b"/first"))
@@ -226,7 +232,11 @@ async def test_requests_beyond_the_bound_wait_first_come_first_served() -> None:
         hold.release()
         for client in (*clients, *waiting):
             assert (await client.response()).status == 200
-        assert [request.target for request in gate.upstream.requests[2:]] == [b"/waits-0", b"/waits-1", b"/waits-2"]
+        assert [request.target for request in gate.upstream.requests[2:]] == [
+            b"/waits-0",
+            b"/waits-1",
+            b"/waits-2",
+        ]
         assert gate.pool.opened == 2
 
 

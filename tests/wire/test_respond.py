@@ -13,16 +13,17 @@ async def test_the_answer_comes_back_byte_for_byte(gate: Gateway) -> None:
     """Status line, order, case and repetition of the fields, and the body, whatever it holds."""
     body = b"\x00\xffHTTP/1.1 200 OK\r\n\r\n"
     gate.upstream.play(
-        b"HTTP/1.1 203 So  so, \xe9\r\nset-cookie: a=1\r\nX-Empty:\r\nDATE: Sat, 01 Jan 2000 00:00:00 GMT\r\nSet-Cookie: b=2\r\n"
-        b"content-ENCODING: gzip\r\nset-cookie: a=1\r\nContent-length: %d\r\n\r\n%b" % (len(body), body)
+        b"HTTP/1.1 203 So  so, \xe9\r\nset-cookie: a=1\r\nX-Empty:\r\nDATE: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+        b"Set-Cookie: b=2\r\ncontent-ENCODING: gzip\r\nset-cookie: a=1\r\nContent-length: %d\r\n\r\n%b"
+        % (len(body), body)
     )
     client = await gate.client()
     await client.send(get(fields=b"X-Request-ID: r\r\nConnection: close\r\n"))
 
     assert await client.rest() == (
-        b"HTTP/1.1 203 So  so, \xe9\r\nset-cookie: a=1\r\nX-Empty: \r\nDATE: Sat, 01 Jan 2000 00:00:00 GMT\r\nSet-Cookie: b=2\r\n"
-        b"content-ENCODING: gzip\r\nset-cookie: a=1\r\nContent-length: %d\r\nX-Request-ID: r\r\nConnection: close\r\n\r\n%b"
-        % (len(body), body)
+        b"HTTP/1.1 203 So  so, \xe9\r\nset-cookie: a=1\r\nX-Empty: \r\nDATE: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+        b"Set-Cookie: b=2\r\ncontent-ENCODING: gzip\r\nset-cookie: a=1\r\nContent-length: %d\r\n"
+        b"X-Request-ID: r\r\nConnection: close\r\n\r\n%b" % (len(body), body)
     )
 
 
@@ -62,7 +63,9 @@ async def test_an_answer_without_a_date_gets_one(gate: Gateway) -> None:
 
 async def test_426_says_to_what_one_must_upgrade(gate: Gateway) -> None:
     """RFC 9110 §15.5.22 (MUST send Upgrade) and §7.8 (whoever sends Upgrade MUST also list it in Connection)."""
-    gate.upstream.play(b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: TLS/1.3\r\nContent-Length: 0\r\n\r\n")
+    gate.upstream.play(
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: TLS/1.3\r\nContent-Length: 0\r\n\r\n"
+    )
 
     response = await gate.ask(get())
 
@@ -81,7 +84,9 @@ FRAMINGS = {
 
 @pytest.mark.parametrize("framing", list(FRAMINGS))
 @pytest.mark.parametrize("asked", [b"HTTP/1.1", b"HTTP/1.0"])
-async def test_a_body_of_any_framing_reaches_a_client_of_any_version(gate: Gateway, framing: str, asked: bytes) -> None:
+async def test_a_body_of_any_framing_reaches_a_client_of_any_version(
+    gate: Gateway, framing: str, asked: bytes
+) -> None:
     """RFC 9112 §6.1: no Transfer-Encoding to an HTTP/1.0 client; what has no length then ends with the connection."""
     steps = (close,) if framing == "until close" else ()
     gate.upstream.play(b"HTTP/1.1 200 OK\r\n" + FRAMINGS[framing], *steps)
@@ -162,7 +167,12 @@ async def test_our_own_error_to_a_head_has_no_body(gate: Gateway) -> None:
 
 async def test_trailers_of_the_answer_come_back(gate: Gateway) -> None:
     """RFC 9110 §6.5; in one piece and in several."""
-    parts = (CHUNKED.replace(b"\r\n\r\n", b"\r\nTrailer: X-Sum\r\n\r\n"), b"2\r\nhe\r\n0\r\nX-", b"Sum: 1 \r\nx-more: \t2\r\n", b"\r\n")
+    parts = (
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nTrailer: X-Sum\r\n\r\n"),
+        b"2\r\nhe\r\n0\r\nX-",
+        b"Sum: 1 \r\nx-more: \t2\r\n",
+        b"\r\n",
+    )
     gate.upstream.play(b"".join(parts))
     gate.upstream.play(*parts)
 
@@ -193,11 +203,29 @@ async def test_trailers_of_the_request_go_on(gate: Gateway, apart: bool) -> None
     assert (gate.upstream.requests[0].body, gate.upstream.requests[0].trailers) == (b"he", [(b"X-Sum", b"1")])
 
 
-FORBIDDEN = [b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"Authorization", b"Cookie", b"Set-Cookie", b"Via"]
+FORBIDDEN = [
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"Host",
+    b"Connection",
+    b"Authorization",
+    b"Cookie",
+    b"Set-Cookie",
+    b"Via",
+]
 
 
 @pytest.mark.parametrize(
-    "name", [*FORBIDDEN, b"X-Forwarded-For", b"X-Forwarded-Host", b"x_forwarded_for", b"Content_Length", b"X-Request-ID", b"Forwarded"]
+    "name",
+    [
+        *FORBIDDEN,
+        b"X-Forwarded-For",
+        b"X-Forwarded-Host",
+        b"x_forwarded_for",
+        b"Content_Length",
+        b"X-Request-ID",
+        b"Forwarded",
+    ],
 )
 async def test_a_trailer_cannot_frame_route_or_vouch(gate: Gateway, name: bytes) -> None:
     """RFC 9110 §6.5.1; a service that merges trailers into its fields would believe them."""

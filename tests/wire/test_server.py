@@ -78,7 +78,9 @@ async def test_pipelined_requests_are_answered_in_order(gate: Gateway, together:
 
     assert answers == [b"answer %d" % n for n in range(20)]
     assert [request.target for request in gate.upstream.requests] == [b"/%d" % n for n in range(20)]
-    assert [request.body for request in gate.upstream.requests] == [b"" if n % 3 == 0 else b"abc" for n in range(20)]
+    assert [request.body for request in gate.upstream.requests] == [
+        b"" if n % 3 == 0 else b"abc" for n in range(20)
+    ]
 
 
 async def test_a_pipelined_request_waits_for_the_answer_before_it(gate: Gateway) -> None:
@@ -140,7 +142,7 @@ async def test_empty_lines_are_not_ignored_for_ever(gate: Gateway) -> None:
     assert (await apart.response()).status == 400
 
 
-# --- the client's FIN (design §10.1) ---
+# --- the client's FIN ---
 
 
 @pytest.mark.parametrize("request_bytes", [get(), POST], ids=["GET", "POST"])
@@ -223,7 +225,9 @@ async def test_half_a_request_before_a_fin_is_not_waited_for(gate: Gateway, half
     assert [request.target for request in gate.upstream.requests] == [b"/1"]
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"\r\n", get()[:-2]], ids=["nothing", "line", "empty", "head"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"\r\n", get()[:-2]], ids=["nothing", "line", "empty", "head"]
+)
 async def test_a_fin_between_requests_ends_the_connection(gate: Gateway, sent: bytes) -> None:
     client = await gate.client()
     await client.send(sent)
@@ -248,7 +252,7 @@ async def test_a_download_goes_on_for_a_half_closed_client_that_reads() -> None:
         assert await gate.fates(1) == ["ok"]
 
 
-# --- draining (design §10.13) ---
+# --- draining ---
 
 
 async def test_draining_closes_idle_connections_and_finishes_the_others(gate: Gateway) -> None:

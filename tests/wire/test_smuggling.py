@@ -1,4 +1,4 @@
-"""Nothing ambiguous goes upstream, and nothing behind what was refused (RFC 9112 §11.2; design §4).
+"""Nothing ambiguous goes upstream, and nothing behind what was refused (RFC 9112 §11.2).
 
 Every request of the corpus stands between two plain ones on one connection. What the upstream gets is read by h11, which
 shares no code with the sidecar: it must be the plain one before and, where the request has one meaning, exactly that and

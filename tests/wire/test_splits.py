@@ -74,8 +74,8 @@ async def hold(
             pass
 
     for n, pieces in enumerate(answers):
-        steps = [*pieces, *([early_up] if tunnel else []), *([close] if n in talk.ends else [])]
-        upstream.play(*steps)
+        ending = (*((early_up,) if tunnel else ()), *((close,) if n in talk.ends else ()))
+        upstream.play(*pieces, *ending)
     client = await gate.client()
     await client.send(*sent)
     await client.rest()
@@ -122,7 +122,9 @@ async def test_where_the_upstreams_bytes_are_split_makes_no_difference(gate: Gat
         for at in positions(answer):
             split = (*whole[:n], (answer[:at], answer[at:]), *whole[n + 1 :])
             assert await hold(gate, talk, (talk.client,), split) == expected, (n, at)
-    assert await hold(gate, talk, (talk.client,), tuple(_bytes(answer) for answer in talk.answers)) == expected
+    assert (
+        await hold(gate, talk, (talk.client,), tuple(_bytes(answer) for answer in talk.answers)) == expected
+    )
 
 
 async def test_what_the_conversations_come_to(gate: Gateway) -> None:

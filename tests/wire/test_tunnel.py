@@ -1,6 +1,7 @@
-"""Upgrades: after a 101 that was asked for, a tunnel with back-pressure and an idle limit (RFC 9110 §7.8; design §4)."""
+"""Upgrades: after a 101 that was asked for, a tunnel with back-pressure and an idle limit (RFC 9110 §7.8)."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -8,7 +9,10 @@ from tests.wire.kit import Client, Gateway, gateway, get
 from tests.wire.upstream import Conn, Pause, close, eventually, fin, gone, ok, reset, settle, until
 
 ASK = get(b"/chat", b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n")
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: y\r\n\r\n"
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: y\r\n\r\n"
+)
 
 
 async def echo(conn: Conn) -> None:
@@ -155,10 +159,8 @@ async def test_a_slow_end_slows_the_other_down(gate: Gateway, way: str) -> None:
     before, same = -1, 0
     while same < 200 and moved < total:
         if way == "up":
-            try:
+            with suppress(BlockingIOError):
                 moved += client.sock.send(bytes(1 << 16))
-            except BlockingIOError:
-                pass
         same = same + 1 if moved == before else 0
         before = moved
         await settle()
@@ -229,7 +231,8 @@ async def test_an_upgrade_with_a_body_switches_after_the_body(gate: Gateway) -> 
     gate.upstream.play(SWITCH, echo)
     client = await gate.client()
     await client.send(
-        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nbody", b"more"
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nbody",
+        b"more",
     )
     await client.until(b"\r\n\r\n")
 

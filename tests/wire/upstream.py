@@ -14,7 +14,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Union
 
 import h11
 
@@ -24,7 +23,6 @@ __all__ = [
     "Conn",
     "Hold",
     "Pause",
-    "Step",
     "Upstream",
     "body_read",
     "close",
@@ -37,8 +35,6 @@ __all__ = [
     "until",
 ]
 
-Step = Union[bytes, "Callable[[Conn], Awaitable[None]]"]  # noqa: UP007 -- a forward reference has no |
-
 
 async def settle() -> None:
     """Let everything that is ready on this loop happen, so that what was just sent is read before more is sent."""
@@ -50,7 +46,7 @@ async def eventually(true: Callable[[], object], within: float = 5.0) -> None:
     """Wait until `true()`; fail when it does not become so."""
     try:
         async with asyncio.timeout(within):
-            while not true():
+            while not true():  # noqa: ASYNC110 -- what is waited for sets no event
                 await asyncio.sleep(0.001)
     except TimeoutError:
         raise AssertionError("it did not come true in time") from None
@@ -68,7 +64,9 @@ def ok(body: bytes = b"ok", fields: bytes = b"") -> bytes:
 class Conn:
     """One connection that the sidecar opened. `raw` is all that came on it; `ended` how it ended: "fin" or "reset"."""
 
-    def __init__(self, upstream: "Upstream", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, upstream: "Upstream", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.upstream = upstream
         self.reader = reader
         self.writer = writer
