@@ -28,7 +28,7 @@ demo: $(VENV)/.run ## start a service that misbehaves, with the sidecar in front
 install: $(VENV)/.dev ## create .venv with everything that tests, lint and types need
 
 test: $(VENV)/.dev ## run all tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## ruff's rules, ruff's format, and the layers of the imports
 	@$(PY) -m ruff check .

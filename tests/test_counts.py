@@ -11,11 +11,14 @@ from sidecar.counts import SECONDS, Histogram
 SOME_SECONDS = st.one_of(st.floats(0, 100), st.sampled_from(SECONDS))
 
 
-@given(st.lists(SOME_SECONDS, max_size=50))
-def test_each_bucket_holds_what_is_at_most_its_bound(observed: list[float]) -> None:
+@given(st.lists(SOME_SECONDS, max_size=50), st.integers(1, 40), st.integers(1, 100))
+def test_each_bucket_holds_what_is_at_most_its_bound(some: list[float], times: int, looks: int) -> None:
+    observed = some * times
     histogram = Histogram()
-    for seconds in observed:
+    for number, seconds in enumerate(observed):
         histogram.observe(seconds)
+        if number % looks == 0:
+            assert sum(histogram.counts) == number + 1
 
     naive = [sum(seconds <= bound for seconds in observed) for bound in SECONDS]
     rows = histogram.cumulative()

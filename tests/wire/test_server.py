@@ -240,8 +240,8 @@ async def test_a_fin_between_requests_ends_the_connection(gate: Gateway, sent: b
 
 async def test_a_download_goes_on_for_a_half_closed_client_that_reads() -> None:
     """The grace asks whether anybody is there, and a client that takes bytes is."""
-    async with gateway(limits={"half_close_grace": "100ms"}) as gate:
-        paced = [step for _ in range(8) for step in (b"x", Pause(0.03))]
+    async with gateway(limits={"half_close_grace": "300ms"}) as gate:
+        paced = [step for _ in range(8) for step in (b"x", Pause(0.05))]
         gate.upstream.play(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", *paced)
         client = await gate.client()
         await client.send(get())

@@ -131,8 +131,8 @@ async def test_a_tunnel_that_stands_still_is_closed() -> None:
 
 
 async def test_a_tunnel_that_moves_one_way_is_not_idle() -> None:
-    async with gateway(route={"timeout": {"idle": "100ms"}}) as gate:
-        paced = [step for _ in range(7) for step in (b"x", Pause(0.03))]
+    async with gateway(route={"timeout": {"idle": "300ms"}}) as gate:
+        paced = [step for _ in range(7) for step in (b"x", Pause(0.05))]
         client = await opened(gate, *paced, close)
 
         assert await client.rest() == b"x" * 7

@@ -7,6 +7,7 @@ import pytest
 from sidecar.errors import BadResponse, ClientGone, ConnectFailed, Disconnected
 from sidecar.fate import Fate
 from sidecar.pipeline.exchange import Exchange
+from sidecar.telemetry.record import Recorder
 from tests.support.exchanges import a_request, a_route, some_parts
 from tests.support.upstream import Upstream, answer, fail, hang, stream
 from tests.support.virtual_time import in_virtual_time
@@ -100,6 +101,30 @@ async def test_a_client_that_left_has_the_status_499_in_the_record_though_nobody
     await asyncio.wait([task])
 
     assert [exchange.status for exchange in route.done] == [499]
+
+
+@in_virtual_time
+async def test_a_client_that_left_before_the_head_has_no_time_of_a_head_in_its_record() -> None:
+    recorder = Recorder(["a-route"], keep=1, access_log="off", line=lambda _: None)
+    route = a_route(Upstream(hang()), attempt=10, total=15)
+    task = route.start()
+    await asyncio.sleep(5)
+
+    task.cancel()
+    await asyncio.wait([task])
+    recorder(route.done[0])
+
+    (record,) = recorder.records()
+    assert (record.head_seconds, record.total_seconds) == (0, 5)
+
+
+@in_virtual_time
+async def test_the_time_of_the_head_is_when_the_client_got_one_whoever_wrote_it() -> None:
+    route = a_route(Upstream(answer(after=1), fail(Disconnected(), after=2), hang()), attempt=10)
+
+    got = [await route.get() for _ in range(3)]
+
+    assert [exchange.head_at for exchange in route.done] == [one.at for one in got] == [1, 3, 13]
 
 
 @in_virtual_time
