@@ -109,4 +109,8 @@ def _why(error: OSError) -> str:
         return "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address"
+    if error.errno is None and "could not bind" in str(
+        error
+    ):  # Python 3.13 says it in its own words, without a number
+        return "this machine has no such address"
     return error.strerror or str(error)

@@ -107,7 +107,7 @@ def _attempts(live: Live) -> Iterable[Metric]:
     yield attempts
     seconds = HistogramMetricFamily(
         "sidecar_upstream_attempt_duration_seconds",
-        "From the beginning of an attempt to its response head.",
+        "From the beginning of an attempt to its response head, or to what became of it instead.",
         labels=["upstream"],
     )
     for name, view in live.upstreams.items():

@@ -139,7 +139,9 @@ class ClientConnection(Intake):
                     await self._drained()
                 self._next()
         except (asyncio.CancelledError, ClientGone):
-            pass  # the client left; what the request held was given back on the way here
+            # The client left; what the request held was given back on the way here. If it is a cancellation of another
+            # kind, the client must not wait for an answer that will not come.
+            self._transport.abort()
         except Exception as fault:  # noqa: BLE001 -- a fault in one connection must end there
             self._transport.abort()
             self._server.loop.call_exception_handler(

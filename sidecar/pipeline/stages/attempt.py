@@ -33,6 +33,9 @@ RESULTS = (
 )
 
 
+_ANSWERED = frozenset({"ok", "status_5xx"})
+
+
 class AttemptStage(Stage):
     """Runs one attempt. `counts` is by result; `seconds` is shared by all the routes of an upstream."""
 
@@ -98,8 +101,10 @@ class AttemptStage(Stage):
         return reply
 
     def _note(self, exchange: Exchange, started: float, result: str) -> None:
-        now = exchange.head_at = self._clock()
+        now = self._clock()
         seconds = now - started
+        if result in _ANSWERED:
+            exchange.head_at = now
         self.counts[result] += 1
         self.seconds.observe(seconds)
         exchange.upstream = self.upstream
