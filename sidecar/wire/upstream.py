@@ -333,9 +333,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _end_body(self, *, extra: bool) -> None:
         body, self._body = self._body, None
         if body is not None:
-            body.on_pause = body.on_resume = (
-                None  # the connection may serve another exchange before this body is read
-            )
+            # The connection may serve another exchange before this body is read.
+            body.on_pause = body.on_resume = None
+            if body.paused and not self.transport.is_closing():
+                self.transport.resume_reading()
         self._complete(extra=extra)
         if body is not None:
             body.finish()
@@ -346,10 +347,9 @@ class UpstreamConnection(asyncio.Protocol):
         request, self._request = self._request, None
         body = request.body if request is not None else None
         if body is not None and self.transport.get_write_buffer_size():
-            self._request_sent = (
-                False  # the tail of it is still here: the upstream answered without having read it
-            )
-        if extra or not self._keep_alive or not self._request_sent or self.transport.is_closing():
+            # The tail of it is still here: the upstream answered without having read it.
+            self._request_sent = False
+        if extra or not self._keep_alive or not self._request_sent:
             self._state = _CLOSED
             if body is not None and not self._request_sent:
                 body.detach()
@@ -358,9 +358,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.close()
             return
         self._state = _IDLE
-        if not self.transport.is_reading():
-            self.transport.resume_reading()
-        self._on_idle(self)
+        self._on_idle(self)  # should it be closing already, `usable` says so to whoever takes it
 
     # --- the end ---
 
