@@ -15,7 +15,10 @@ def command() -> None:
     """Print the JSON Schema of the file.
 
     An editor with a YAML language server completes keys and marks mistakes with it, once this is the first
-    line of the file: # yaml-language-server: $schema=sidecar.schema.json
+    line of the file:
+
+    \b
+    # yaml-language-server: $schema=sidecar.schema.json
     """
     from sidecar.config.schema import json_schema
 

@@ -8,6 +8,7 @@ import logging
 import queue
 import sys
 import threading
+from collections.abc import MutableMapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Literal, TextIO
@@ -67,13 +68,18 @@ def make_logger(
     """Give a logger that writes through `writer`."""
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.TimeStamper(
+            fmt="iso" if style == "json" else "%H:%M:%S.%f", utc=style == "json", key="time"
+        ),
         structlog.processors.format_exc_info,
     ]
     if style == "json":
         processors.append(structlog.processors.JSONRenderer())
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty()))
+        processors += [
+            _for_people,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, timestamp_key="time"),
+        ]
     logger: Any = structlog.wrap_logger(
         writer,
         processors=processors,
@@ -82,3 +88,13 @@ def make_logger(
     )
     bound: structlog.typing.FilteringBoundLogger = logger
     return bound
+
+
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write attempts as a person would: «ok 3.1 ms», not as a list of mappings."""
+    attempts = event.get("attempts")
+    if isinstance(attempts, list):
+        event["attempts"] = (
+            ", ".join(f"{attempt['result']} {attempt['ms']:g} ms" for attempt in attempts) or "none"
+        )
+    return event

@@ -54,13 +54,13 @@ class Record:
         """Give the record as JSON types; times in milliseconds, as people read them."""
         return {
             "at": round(self.at, 3),
-            "request_id": self.request_id,
-            "route": self.route,
-            "fate": str(self.fate),
-            "why_not_retried": self.why_not_retried,
+            "status": self.status,
             "method": self.method,
             "path": self.path,
-            "status": self.status,
+            "fate": str(self.fate),
+            "why_not_retried": self.why_not_retried,
+            "route": self.route,
+            "request_id": self.request_id,
             "client": self.client,
             "upstream": self.upstream,
             "attempts": [
