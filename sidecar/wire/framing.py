@@ -128,7 +128,7 @@ class ChunkedReader:
 
     def _keep_line(self, part: bytes) -> None:
         limit = MAX_LINE if self._size_line else MAX_TRAILERS
-        if len(part) > limit:
+        if len(part.rstrip(b"\r")) > limit:
             raise FramingError("a line of the chunked coding is too long")
         if b"\n" in part or b"\r" in part[:-1]:
             raise FramingError("a line of the chunked coding does not end with CRLF")
