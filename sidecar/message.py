@@ -20,6 +20,7 @@ what is held is released with the body.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Headers",
     "Reply",
     "Request",
+    "phrase",
     "serialise",
 ]
 
@@ -48,6 +50,18 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 def serialise(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Give field lines as they are written, each with its CRLF."""
     return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+# Where Python's table depends on its version or follows an older RFC: RFC 9110 §15.5.14, §15.5.17, §15.5.21.
+_PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
+
+def phrase(status: int) -> str:
+    """Give the reason phrase of a status, "" where it has none."""
+    try:
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 class Fields:
@@ -94,6 +108,7 @@ class Body:
         "_pieces",
         "_sink",
         "_waiter",
+        "began_at",
         "bytes_fed",
         "error",
         "finished",
@@ -127,7 +142,7 @@ class Body:
         self.limit: int | None = None
         self.on_limit: Callable[[], BaseException] | None = None
         self.idle: float | None = None  # the longest stand-still that is allowed, in seconds
-        self.moved_at = clock()
+        self.began_at = self.moved_at = clock()
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""
@@ -306,11 +321,12 @@ class Request:
     tail = b""
     extra: tuple[tuple[bytes, bytes], ...] = ()
     informational: "Callable[[int, bytes, Fields], None] | None" = None
+    cut: BaseException | None = None  # why we ourselves cancelled the task; None: the client did, by leaving
 
     def __init__(self, method: bytes, target: bytes, fields: Fields, minor: int = 1) -> None:
         self.method = method
         self.target = target
-        self.path = target.partition(b"?")[0]
+        self.path = target.partition(b"?")[0] if 63 in target else target  # 63 is "?"; most targets have none
         self.fields = fields
         self.minor = minor
 

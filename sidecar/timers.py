@@ -43,9 +43,9 @@ class Lane(Generic[K]):
         due = self._due
         if key in due:
             del due[key]  # to the end of the order, where its new time belongs
-        due[key] = when = self._time() + self.delay
+        due[key] = self._time() + self.delay
         if self._timer is None:
-            self._timer = self._loop.call_at(when, self._wake)
+            self._timer = self._loop.call_at(due[key], self._wake)
 
     def stop(self, key: K) -> None:
         """Stop the timer of `key`; nothing happens if it does not run."""
@@ -63,12 +63,13 @@ class Lane(Generic[K]):
         now = self._time() + 0.001
         due = self._due
         try:
-            while due:
-                key = next(iter(due))
-                if due[key] > now:
+            # A copy: the first entry of a dict takes the longer to find the more were deleted before it.
+            for key, when in list(due.items()):
+                if when > now:
                     break
-                del due[key]
-                self._expire(key)
+                if due.get(key) == when:  # not stopped, nor started again, by an `expire` before it
+                    del due[key]
+                    self._expire(key)
         finally:
             # Not before: whoever starts a timer inside `expire` must find one set. And also when `expire` failed: the
             # others still have to run out.

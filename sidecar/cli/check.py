@@ -49,6 +49,7 @@ class Report:
         "sidecar check sidecar.yaml",
         "sidecar check --strict config/*.yaml",
         "sidecar check --format json sidecar.yaml",
+        failure="a file cannot be used, or has warnings under --strict",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")

@@ -33,7 +33,12 @@ POLL = 0.05  # seconds between two looks whether the demo is up
 
 @click.command(
     "demo",
-    epilog=epilog("sidecar demo", "sidecar demo --port 8081 --ops-port 9901 --service-port 9001"),
+    epilog=epilog(
+        "sidecar demo",
+        "sidecar demo --port 8081 --ops-port 9901 --service-port 9001",
+        failure="the demo's configuration is wrong",
+        starts=True,
+    ),
 )
 @click.option("--port", type=PORT, help="Where the sidecar listens.  [8080]")
 @click.option("--ops-port", type=PORT, help="Its health and metrics.  [9900]")

@@ -43,6 +43,7 @@ class Program(click.Group):
         "sidecar run --upstream http://127.0.0.1:9000  in front of your service, with safe defaults",
         "sidecar check sidecar.yaml                    find the mistakes before they run",
         "sidecar run --config sidecar.yaml             the real thing",
+        starts=True,
     ),
 )
 @click.version_option(VERSION, prog_name="sidecar", message="%(prog)s %(version)s")

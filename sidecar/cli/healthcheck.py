@@ -41,6 +41,7 @@ class _Url(click.ParamType[Target]):
         "sidecar healthcheck --url http://127.0.0.1:9900/health/live --timeout 1",
         "sidecar healthcheck --config /etc/sidecar/sidecar.yaml",
         'HEALTHCHECK CMD ["sidecar", "healthcheck"]   in a Dockerfile',
+        failure="not ready, or the configuration is wrong",
     ),
 )
 @click.option("--url", "target", type=_Url(), metavar="URL", help=f"Whom to ask.  [{DEFAULT_URL}]")

@@ -17,18 +17,28 @@ __all__ = ["command"]
 @click.command(
     "run",
     epilog=epilog(
+        "sidecar run sidecar.yaml",
         "sidecar run --config /etc/sidecar/sidecar.yaml",
         "sidecar run --upstream http://127.0.0.1:9000",
         "sidecar run --upstream unix:///run/app.sock --listen 127.0.0.1:8080 --ops 127.0.0.1:9900",
+        failure="the configuration is wrong",
+        starts=True,
     ),
 )
-@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The file to run.")
+@click.argument("named", type=click.Path(path_type=Path), metavar="[FILE]", required=False)
+@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The same as FILE.")
 @click.option("--upstream", metavar="URL", help="Without a file: the service to stand in front of.")
 @click.option("--listen", metavar="ADDR", help="With --upstream: where callers connect.  [0.0.0.0:8080]")
 @click.option("--ops", metavar="ADDR", help="With --upstream: health and metrics.  [0.0.0.0:9900]")
 @click.pass_context
 def command(
-    ctx: click.Context, file: Path | None, upstream: str | None, listen: str | None, ops: str | None
+    ctx: click.Context,
+    *,
+    named: Path | None,
+    file: Path | None,
+    upstream: str | None,
+    listen: str | None,
+    ops: str | None,
 ) -> None:
     """Run the sidecar.
 
@@ -36,8 +46,11 @@ def command(
     GET /health/ready on the ops address answers 200. SIGTERM and Ctrl-C let the requests under way finish,
     for at most drain_timeout, and end it with 0; a second signal ends it at once.
     """
+    if named is not None and file is not None:
+        raise click.UsageError("Name one file: FILE and --config FILE are the same.", ctx)
+    file = named if file is None else file
     if file is not None and upstream is not None:
-        raise click.UsageError("--config and --upstream exclude each other.", ctx)
+        raise click.UsageError("A file and --upstream exclude each other.", ctx)
     if file is not None:
         if listen or ops:
             raise click.UsageError("--listen and --ops go with --upstream; a file has keys for them.", ctx)
@@ -45,7 +58,7 @@ def command(
     elif upstream is not None:
         loaded = _from_options(upstream, listen, ops)
     else:
-        raise click.UsageError("Name a file with --config FILE, or a service with --upstream URL.", ctx)
+        raise click.UsageError("Name a FILE, or a service with --upstream URL.", ctx)
 
     from sidecar import runtime
 
@@ -67,4 +80,5 @@ def _from_options(upstream: str, listen: str | None, ops: str | None) -> "Loaded
     loaded = for_upstream(upstream, listen, ops)
     say.note("Running without a file. The configuration in effect:\n")
     say.note(show.effective(loaded))
+    say.warnings(loaded.warnings)
     return loaded

@@ -10,7 +10,9 @@ from sidecar.cli.epilog import epilog
 __all__ = ["command"]
 
 
-@click.command("schema", epilog=epilog("sidecar schema > sidecar.schema.json"))
+@click.command(
+    "schema", epilog=epilog("sidecar schema > sidecar.schema.json", failure="the output cannot be written")
+)
 def command() -> None:
     """Print the JSON Schema of the file.
 
@@ -19,7 +21,7 @@ def command() -> None:
 
     \b
     # yaml-language-server: $schema=sidecar.schema.json
-    """
+    """  # noqa: D301 -- click's mark is the character that `\b` stands for
     from sidecar.config.schema import json_schema
 
     say.out(json.dumps(json_schema(), indent=2))

@@ -11,7 +11,12 @@ __all__ = ["command"]
 
 
 @click.command(
-    "config", epilog=epilog("sidecar config sidecar.yaml", "sidecar config sidecar.yaml | grep timeout")
+    "config",
+    epilog=epilog(
+        "sidecar config sidecar.yaml",
+        "sidecar config sidecar.yaml | grep timeout",
+        failure="the configuration is wrong",
+    ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:

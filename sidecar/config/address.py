@@ -7,8 +7,9 @@ never repeats a password.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 __all__ = ["Address", "Endpoint", "parse_endpoint", "parse_listen", "parse_server_name"]
@@ -21,6 +22,7 @@ _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 _MAX_NAME = 253  # RFC 1035 §2.3.4, as text
 _MAX_SOCKET_PATH = 107  # sun_path has 108 bytes with its final NUL, unix(7)
+_URLS = "`http://host:port`, `https://host:port` or `unix:///path`"
 _FORMS = "`host:port`, `[IPv6]:port`, `:port` for all addresses, or `unix:///path`"
 
 
@@ -50,6 +52,17 @@ class Address:
         hosts = {self.host, other.host}
         return 0 != self.port == other.port and (len(hosts) == 1 or "" in hosts or _takes_all(hosts))
 
+    def takes(self, endpoint: "Endpoint") -> bool:
+        """Tell if what connects to `endpoint`, on this machine, certainly arrives here."""
+        if self.is_unix or endpoint.scheme == "unix":
+            return self.path == endpoint.path
+        if self.port != endpoint.port:
+            return False
+        theirs = _addresses(endpoint.host.lower())
+        return bool(_addresses(self.host.lower()) & theirs) or any(
+            _is_of_this_machine(each) and _families(each) <= _listens(self.host) for each in theirs
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -73,10 +86,10 @@ def parse_listen(text: str) -> Address:
         return Address(path=_socket_path(text))
     host, colon, port = text.rpartition(":")
     if not colon or "/" in text or text.endswith("]") or (":" in host and not host.startswith("[")):
-        hint = f"; did you mean `:{text}`?" if _PORT.fullmatch(text) else ""
-        raise ValueError(f"must be an address: {_FORMS}{hint}")
+        ports = [f":{text}"] if _PORT.fullmatch(text) else []
+        raise ValueError(f"must be an address: {_FORMS}{_meant(parse_listen, *ports)}")
     if host == "*":
-        raise ValueError(f"must be an address: {_FORMS}; did you mean `:{port}`?")
+        raise ValueError(f"must be an address: {_FORMS}{_meant(parse_listen, f':{port}')}")
     return Address(_host(host) if host else "", _port(port, 0))
 
 
@@ -91,7 +104,7 @@ def parse_endpoint(text: str) -> Endpoint:
         raise ValueError("must not hold a user or password: requests are forwarded with their own or none")
     scheme, separator, rest = text.partition("://")
     if not separator or (scheme := scheme.lower()) not in _DEFAULT_PORTS:
-        raise ValueError("must be a URL: `http://host:port`, `https://host:port` or `unix:///path`")
+        raise ValueError(f"must be a URL: {_URLS}{_meant(parse_endpoint, *_as_urls(text))}")
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     if rest.removeprefix(authority) not in {"", "/"}:
         raise ValueError(
@@ -108,6 +121,29 @@ def parse_endpoint(text: str) -> Endpoint:
 def parse_server_name(text: str) -> str:
     """Read the name that a certificate is checked against. Raises ValueError where `text` is none."""
     return _host(text)
+
+
+def _meant(read: Callable[[str], object], *candidates: str) -> str:
+    """Return a question after the first candidate that `read` would accept."""
+    for text in candidates:
+        try:
+            read(text)
+        except ValueError:
+            continue
+        return f"; did you mean `{text}`?"
+    return ""
+
+
+def _as_urls(text: str) -> list[str]:
+    """Return what may be meant by a URL without its scheme. A bare word is no address that one could know."""
+    if "://" in text:
+        return []
+    if text.startswith("/"):
+        return [f"unix://{text}"]
+    port = text.removeprefix(":")
+    if port.isdigit():
+        return [f"http://127.0.0.1:{port}"]
+    return [f"http://{text}"] if text == "localhost" or re.search(r"[.:]", text) else []
 
 
 def _split_port(authority: str) -> tuple[str, str]:
@@ -174,6 +210,24 @@ def _takes_all(hosts: set[str]) -> bool:
     """
     one, other = hosts
     return bool(hosts & {"0.0.0.0", "::"} and _families(one) & _families(other))
+
+
+def _addresses(host: str) -> set[str]:
+    """Return what is known of the addresses of `host` without asking anyone."""
+    return {"127.0.0.1", "::1"} if host == "localhost" else {host}
+
+
+def _listens(host: str) -> set[int]:
+    """Return the families of whose addresses `host` takes every one."""
+    return {"": {4, 6}, "0.0.0.0": {4}, "::": {6}}.get(host, set())
+
+
+def _is_of_this_machine(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _families(host: str) -> set[int]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
@@ -46,9 +46,13 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 # What the environment puts in may be anything, so editors let pass all text that mentions it.
 VARIABLE = r"\$\{"
 
+_Amount = TypeVar("_Amount", int, float)
+
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _OFF = "off"
 _NEGATIONS = (False, "no", "none", "never", "disabled")
+_TRUE = ("true", "yes", "y", "on", "1")
+_FALSE = ("false", "no", "n", "off", "0")
 
 
 class Kind(ABC):
@@ -76,6 +80,14 @@ class Kind(ABC):
                 raise
             raise ValueError(f"{rule}, not {shown(value)}{semicolon}{hint}") from error
 
+    def accepts(self, value: object) -> bool:
+        """Tell if `parse` has no complaint, so that `value` can be proposed."""
+        try:
+            self.parse(value)
+        except ValueError:
+            return False
+        return True
+
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.worded)
 
@@ -97,7 +109,7 @@ class Duration(Kind):
         if value == _OFF:
             _switch_off(allowed=self.off)
             return None
-        seconds = units.parse_duration(_as_written(value))
+        seconds = _with_unit(self, value, units.parse_duration, off=self.off)
         if self.off and not seconds:
             return None
         if not units.parse_duration(self.low) <= seconds <= units.parse_duration(self.high):
@@ -123,7 +135,7 @@ class Size(Kind):
         if value == _OFF:
             _switch_off(allowed=self.off)
             return None
-        size = units.parse_size(_as_written(value))
+        size = _with_unit(self, value, units.parse_size, off=self.off)
         if not units.parse_size(self.low) <= size <= units.parse_size(self.high):
             raise ValueError(_range(self.low, self.high, off=self.off))
         return size
@@ -175,8 +187,16 @@ class Switch(Kind):
 
     def parse(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise ValueError("must be `true` or `false`")  # noqa: TRY004 -- pydantic collects ValueErrors
+            raise ValueError(f"must be `true` or `false`{self._hint(value)}")  # noqa: TRY004 -- pydantic collects ValueErrors
         return value
+
+    @staticmethod
+    def _hint(value: object) -> str:
+        if value in ("true", "false"):
+            return "; leave the quotes out"
+        word = _as_written(value).lower()
+        meant = "true" if word in _TRUE else "false" if word in _FALSE else None
+        return f"; did you mean `{meant}`?" if meant else ""
 
     def schema(self) -> dict[str, Any]:
         return _or_variable({"type": "boolean"})
@@ -305,6 +325,18 @@ def _text(value: object) -> str:
 def _as_written(value: object) -> str:
     """Return the text of a number, so that what is missing behind it can be named."""
     return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _with_unit(kind: Kind, value: object, read: Callable[[str], _Amount], *, off: bool) -> _Amount:
+    """Return what `read` makes of `value`. Where it may be misspelt, propose only what `kind` would accept."""
+    text = _as_written(value)
+    try:
+        return read(text)
+    except units.UnitError as error:
+        meant = [each for each in error.meant if kind.accepts(each)]
+        if off and text and (value in _NEGATIONS or not text.strip("0.")):
+            meant = [_OFF]
+        raise ValueError(units.proposal(error.rule, meant)) from error
 
 
 def _switch_off(*, allowed: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sidecar.config.address import Address
 from sidecar.config.complete import ANY_PATH
 from sidecar.config.model import Config, Match
 from sidecar.config.pattern import PathPattern, parse_host, parse_path, parse_regex
@@ -95,6 +96,24 @@ def attempt_exceeds_total(config: Config) -> Iterator[Suspicion]:
             message = f"`attempt` ({show_duration(attempt)}) is longer than `total` ({show_duration(total)})"
             at = ("routes", index, "timeout")
             yield Suspicion(f"{message}, which ends every attempt first", ((*at, "attempt"), (*at, "total")))
+
+
+@rule(
+    "loops-to-itself",
+    "requests come back instead of reaching a service; the second pass is answered with 508",
+)
+def loops_to_itself(config: Config) -> Iterator[Suspicion]:
+    """Find upstreams that are a listener of this program."""
+    consequences = {
+        "traffic": "every request would come back, and be answered with 508",
+        "ops": "it has health and metrics, and no service",
+    }
+    for name, upstream in config.upstreams.items():
+        for listener, consequence in consequences.items():
+            address: Address = getattr(config.listen, listener)
+            if address.takes(upstream.url):
+                message = f"this is `listen.{listener}` (`{address}`): {consequence}"
+                yield Suspicion(message, (("upstreams", name, "url"),))
 
 
 @rule(

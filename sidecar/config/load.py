@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path as FilePath
 from types import MappingProxyType
 
@@ -21,14 +22,19 @@ from pydantic import ValidationError
 from sidecar.config.checks import CHECKS
 from sidecar.config.complaints import complain_about
 from sidecar.config.complete import complete
+from sidecar.config.emptiness import complain_of_nothing
+from sidecar.config.later import LATER
 from sidecar.config.lint import Lint, lint
 from sidecar.config.model import Config
 from sidecar.config.reader import MAX_BYTES, Document, read
 from sidecar.config.shape import plain
 from sidecar.config.tree import TOP, Mark, Node, Origin, Path, data, leaves
+from sidecar.config.words import shown
 from sidecar.errors import ConfigError
 
 __all__ = ["Loaded", "load_file", "load_text"]
+
+_KEYS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +71,9 @@ def load_text(
     unless given.
     """
     document = read(text, name, os.environ if env is None else env)
+    complain_of_nothing(document)
     root = document.root
-    if root is None or _is_of_another_version(root, document):
+    if root is None or _is_foreign(root, document) or _is_of_another_version(root, document):
         raise _error(document)
     complete(root)
     config = _validated(root, document, base or FilePath())
@@ -114,6 +121,20 @@ def _is_of_another_version(root: Node, document: Document) -> bool:
     if version is None or type(version.value) is not int or version.value == 1:
         return False
     document.about(version, f"`{version.value}` is not known; this program reads version `1`")
+    return True
+
+
+def _is_foreign(root: Node, document: Document) -> bool:
+    """Tell if this is some other program's file. Of that, one complaint is made, and little shown."""
+    known = Config.model_fields.keys() | LATER[Config]
+    if not root.entries or root.entries.keys() & known:
+        return False
+    first = ", ".join(shown(key) for key in islice(root.entries, _KEYS_SHOWN))
+    more = ", …" if len(root.entries) > _KEYS_SHOWN else ""
+    document.problems.clear()
+    document.complain(
+        TOP, (), f"is no configuration of this program, which knows none of its keys: {first}{more}"
+    )
     return True
 
 

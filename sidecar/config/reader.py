@@ -36,12 +36,16 @@ _REPEATED = "a value stands where it is used, and what many routes share goes un
 
 @dataclass(slots=True)
 class Document:
-    """What was read. What is at or below a path in `bad` has been complained about enough."""
+    """What was read. What is at or below a path in `bad` has been complained about enough.
+
+    `empty` are the values that are not there: what that means depends on the key.
+    """
 
     file: str
     root: Node | None = None
     problems: list[Problem] = field(default_factory=list)
     bad: set[Path] = field(default_factory=set)
+    empty: list[Origin] = field(default_factory=list)
 
     def complain(self, mark: Mark, path: Path, message: str) -> None:
         """Add a problem."""
@@ -169,15 +173,9 @@ class _Reader:
             self._bad(origin, problem)
         value = resolve(expanded.text) if event.style is None else expanded.text
         if value is None and not expanded.problems:
-            self._bad(origin, _no_value(origin))
+            self._out.empty.append(origin)
         return Node("" if value is None else value, origin)
 
     def _bad(self, origin: Origin, message: str) -> None:
         self._out.complain(origin.mark, origin.path, message)
         self._out.bad.add(origin.path)
-
-
-def _no_value(origin: Origin) -> str:
-    if origin.kind == "env":
-        return f"has no value: {origin.name} is empty in the environment"
-    return "has no value (a key that is left out has its default)"

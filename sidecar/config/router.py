@@ -66,6 +66,8 @@ class Router:
         self._below_lengths = sorted({len(name) for name in self._below})
         self._names_hosts = bool(self._exact or self._below)
         self._memo: dict[bytes, tuple[_Table, ...]] = {}
+        # The commonest table of all: one route for everything. Whatever stands behind it is never reached.
+        self._first_takes_all = bool(self._matches) and _takes_all(self._matches[0])
 
     def __repr__(self) -> str:
         hosts = len(self._exact) + len(self._below)
@@ -76,6 +78,8 @@ class Router:
 
         `host` is the value of the Host field and `path` what precedes `?` in the target, both as they came.
         """
+        if self._first_takes_all:
+            return 0
         if _PERCENT in path or (_DOT in path and b"/." in path):
             path = match_path(path)
         best = none = len(self._matches)
@@ -264,6 +268,10 @@ def _pick(entries: list[_Entry], method: bytes, headers: _Headers, best: int) ->
         if not entry.asks or entry.accepts(method, headers):
             return entry.index
     return best
+
+
+def _takes_all(match: RouteMatch) -> bool:
+    return match.path.text == "/**" and not (match.hosts or match.methods or match.headers)
 
 
 def _carries(headers: _Headers, name: bytes, value: bytes) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from sidecar.config.absent import absent_colon, absent_comma
 from sidecar.config.tree import Mark
 
 __all__ = ["SyntaxFault", "events", "mark_of"]
@@ -21,14 +22,17 @@ _HINTS = {
     "while parsing a flow mapping": "in `{…}`: " + _FLOW,
     "while parsing a flow sequence": "in `[…]`: " + _FLOW,
     "while parsing a flow node": 'a value with `:` or `[` in front needs quotes, as in `"[::1]:80"`',
-    "while scanning a quoted scalar": "the quote that opens at line LINE is not closed",
+    "while scanning a quoted scalar": "the quote that opens here is not closed",
     "mapping values are not allowed here": f"`: ` cannot be here; {_INDENT}",
     "while parsing a block mapping": f"this does not fit the mapping of line LINE; {_INDENT}",
     "while parsing a block collection": f"this does not fit the list of line LINE; {_INDENT}",
     "while scanning a simple key": "a key needs `: ` after it",
     "while scanning for the next token": "a value that begins with this character needs quotes",
-    "found character '\\t' that cannot start any token": "a tab cannot indent; use spaces",
 }
+
+_TAB = "found character '\\t' that cannot start any token"
+# What is not closed is known at the end of the file, and mended where it opens.
+_OPENED_AT_CONTEXT = {"while scanning a quoted scalar"}
 
 
 class SyntaxFault(Exception):
@@ -54,7 +58,7 @@ def events(text: str) -> Iterator[Any]:
             _mark_at(text, error.position), f"U+{error.character:04X} cannot be in a YAML file"
         ) from error
     except yaml.MarkedYAMLError as error:
-        raise SyntaxFault(mark_of(error.problem_mark), _explain(error)) from error
+        raise (_missing(text, error) or _explained(text, error)) from error
     except (ValueError, OverflowError) as error:
         # An escape such as "\UFFFFFFFF" or a number of a directive goes through chr() and int() unguarded.
         mark = mark_of(loader.get_mark()) if loader else Mark(1, 1)
@@ -64,6 +68,21 @@ def events(text: str) -> Iterator[Any]:
 def mark_of(mark: Any) -> Mark:
     """Return PyYAML's mark, which counts from 0, as ours."""
     return Mark(mark.line + 1, mark.column + 1)
+
+
+def _missing(text: str, error: yaml.MarkedYAMLError) -> SyntaxFault | None:
+    """Return the fault of a sign that is not there, at the place where it should be."""
+    absent = absent_colon(text, error) or absent_comma(text, error)
+    return SyntaxFault(*absent) if absent else None
+
+
+def _explained(text: str, error: yaml.MarkedYAMLError) -> SyntaxFault:
+    at = error.context_mark if error.context in _OPENED_AT_CONTEXT else error.problem_mark
+    if error.problem == _TAB and at:
+        indents = not text[: at.index].rpartition("\n")[2].strip()
+        rule = "a tab cannot indent; use spaces" if indents else "a tab cannot stand here; use a space"
+        return SyntaxFault(mark_of(at), f"not valid YAML: {rule}")
+    return SyntaxFault(mark_of(at), _explain(error))
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:

@@ -11,7 +11,7 @@ three decimals: a microsecond is the finest step, and up to `MAX_SECONDS` a floa
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -23,10 +23,12 @@ __all__ = [
     "RATIO",
     "SIZE",
     "Rate",
+    "UnitError",
     "parse_duration",
     "parse_rate",
     "parse_ratio",
     "parse_size",
+    "proposal",
     "show_duration",
     "show_rate",
     "show_ratio",
@@ -79,11 +81,26 @@ class Rate:
     per: float
 
 
+class UnitError(ValueError):
+    """`rule` is broken. With another unit the text could be one of `meant`, whatever its range."""
+
+    def __init__(self, rule: str, meant: Sequence[str] = ()) -> None:
+        super().__init__(proposal(rule, meant))
+        self.rule = rule
+        self.meant = meant
+
+
+def proposal(rule: str, meant: Iterable[str]) -> str:
+    """Return the rule, and what may be meant instead."""
+    words = " or ".join(f"`{each}`" for each in meant)
+    return f"{rule}; did you mean {words}?" if words else rule
+
+
 def parse_duration(text: str) -> float:
     """Return seconds for `500ms`, `1.5s`, `5m` or `1h`. Raise ValueError, in plain words, for all else."""
     if not re.fullmatch(DURATION, text):
         example = "a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"
-        raise ValueError(_rule(text, example, _SECONDS, _LOOSE_DURATIONS))
+        raise _unit_error(text, example, _SECONDS, _LOOSE_DURATIONS)
     amount, unit = _split(text)
     seconds = float(amount * _SECONDS[unit])
     if seconds > MAX_SECONDS:
@@ -103,7 +120,7 @@ def parse_size(text: str) -> int:
     """Return bytes for `512B`, `64KiB` or `10MB`. Raise ValueError for all else, half a byte too."""
     if not re.fullmatch(SIZE, text):
         example = "a size with its unit, such as `512B`, `64KiB` or `10MB`"
-        raise ValueError(_rule(text, example, _BYTES, _LOOSE_SIZES))
+        raise _unit_error(text, example, _BYTES, _LOOSE_SIZES)
     amount, unit = _split(text)
     size = amount * _BYTES[unit]
     if size % 1:
@@ -162,12 +179,13 @@ def _split(text: str) -> tuple[Decimal, str]:
     return Decimal(match[1]), match[2]
 
 
-def _rule(text: str, example: str, units: Iterable[str], loose: Mapping[str, tuple[str, ...]]) -> str:
+def _unit_error(
+    text: str, example: str, units: Iterable[str], loose: Mapping[str, tuple[str, ...]]
+) -> UnitError:
     """Return the rule that `text` breaks, and what may be meant if its unit is missing or misspelt."""
     match = _SPLIT.fullmatch(text.strip())
     if match is None:
-        return f"must be {example}"
+        return UnitError(f"must be {example}")
     if match[2] in units and text == match[1] + match[2]:
-        return "must be of 16 digits and three decimals at most"
-    meant = " or ".join(f"`{match[1]}{unit}`" for unit in loose.get(match[2].lower(), ()))
-    return f"must be {example}" + (f"; did you mean {meant}?" if meant else "")
+        return UnitError("must be of 16 digits and three decimals at most")
+    return UnitError(f"must be {example}", [f"{match[1]}{unit}" for unit in loose.get(match[2].lower(), ())])

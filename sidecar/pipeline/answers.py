@@ -10,12 +10,11 @@ page to whoever accepts HTML and does not name JSON, a browser that is, and prob
 import html
 import json
 import math
-from http import HTTPStatus
 from typing import Literal
 
 from sidecar.dates import http_date
 from sidecar.errors import ClientError, ConnectFailed, MethodRefused, Refused, RequestError
-from sidecar.message import Fields, Headers, Reply, Request
+from sidecar.message import Fields, Headers, Reply, Request, phrase
 
 __all__ = ["Answers", "Format", "max_forwards_answer"]
 
@@ -51,7 +50,7 @@ class Answers:
         retry_after = _retry_after(error)
         problem: dict[str, object] = {
             "type": f"urn:sidecar:problem:{error.fate}",
-            "title": _title(status),
+            "title": phrase(status) or "Error",
             "status": status,
             "detail": detail,
             "code": str(error.fate),
@@ -131,13 +130,6 @@ def _status(error: RequestError) -> int:
     if isinstance(error, ConnectFailed) and error.token in ("connection_timeout", "dns_timeout"):
         return 504
     return error.status
-
-
-def _title(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
 
 
 def _proxy_status(error: RequestError) -> bytes:

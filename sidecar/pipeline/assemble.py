@@ -9,6 +9,7 @@
 | total around everything that waits | our own waiting must not outlive the caller's patience |
 | attempt innermost | it bounds the upstream alone: our own queueing must not look like its slowness |
 | a stage that is not configured is not in the chain | it costs nothing |
+| nor is a bound that another always reaches first | with one attempt and no queue, `total` and `attempt` begin together |
 """
 
 import asyncio
@@ -67,16 +68,22 @@ class Pipeline:
 
 def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -> Pipeline:
     """Build the pipeline of one route around `upstream`, which is a pool in life and a script in tests."""
-    attempt = AttemptStage(
-        parts.loop, parts.clock, upstream=policy.upstream, timeout=policy.attempt, seconds=seconds
-    )
+    total, one = _tighter(policy.total, policy.attempt)
+    attempt = AttemptStage(parts.loop, parts.clock, upstream=policy.upstream, timeout=one, seconds=seconds)
     stages: list[Stage] = [RecordStage(parts.answers, parts.on_fault)]
     if policy.idle is not None or policy.body is not None or policy.max_body is not None:
         stages.append(Bounds(idle=policy.idle, lifetime=policy.body, max_body=policy.max_body))
-    if policy.total is not None:
-        stages.append(TotalDeadline(parts.loop, policy.total))
+    if total is not None:
+        stages.append(TotalDeadline(parts.loop, total))
     stages.append(attempt)
     return Pipeline(policy.route, compose(stages, upstream), tuple(stages), attempt)
+
+
+def _tighter(total: float | None, attempt: float | None) -> tuple[float | None, float | None]:
+    """Give the bounds that can be reached, of two that begin together. Of equal ones `total`: it is the caller's word."""
+    if total is None or attempt is None:
+        return total, attempt
+    return (None, attempt) if attempt < total else (total, None)
 
 
 def answer_only(route: str, parts: Parts, answer: Callable[[Exchange], Reply]) -> Pipeline:

@@ -8,7 +8,11 @@ from sidecar.errors import RequestError
 from sidecar.fate import Fate, WhyNotRetried
 from sidecar.message import Reply, Request
 
-__all__ = ["Attempt", "Exchange"]
+__all__ = ["MIN_RATE", "Attempt", "Exchange"]
+
+# Bytes a second, on average, below which a request body is no upload but an attack or a dead link. Apache's
+# RequestReadTimeout draws the line at the same rate.
+MIN_RATE = 500
 
 
 Attempt = tuple[str, float]  # what came of an attempt, after how many seconds
@@ -67,10 +71,13 @@ class Exchange:
         """Give for how many seconds a bound on the response is put off by a request body that is or was coming in.
 
         The clock of a response runs from when its request was whole, as in Envoy: else no upload could take longer than
-        `timeout.total`. A body that has stopped moving puts off nothing for longer than `bound`.
+        `timeout.total`. A body that has stopped moving puts off nothing for longer than `bound`, and one that only trickles
+        nothing at all: it would hold a connection to the upstream for as long as its client likes.
         """
         body = self.request.body
-        return 0.0 if body is None else body.moved_at + bound - now
+        if body is None or body.bytes_fed < MIN_RATE * (now - body.began_at):
+            return 0.0
+        return body.moved_at + bound - now
 
     def answer(self, reply: Reply, fate: Fate) -> None:
         """Note the head that goes to the client, and with which word; the end comes with the body."""

@@ -13,14 +13,16 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import time  # noqa: TID251 -- when a configuration was loaded is a matter of the calendar
 from typing import Any
 
 from aiohttp import web
 
 from sidecar.config.load import Loaded
+from sidecar.control.gate import gated
 from sidecar.control.ops import ops_app
-from sidecar.errors import StartFailed
+from sidecar.errors import Overloaded, StartFailed
 from sidecar.pipeline.exchange import Exchange
 from sidecar.runtime.engine import Engine, build
 from sidecar.runtime.listeners import Listener, listen
@@ -30,12 +32,14 @@ from sidecar.telemetry.logs import LogWriter, make_logger
 from sidecar.telemetry.metrics import Live, UpstreamView, registry
 from sidecar.telemetry.record import Record
 from sidecar.version import VERSION
+from sidecar.wire.client import MAX_REFUSED
 from sidecar.wire.inbound import ForwardRules
 from sidecar.wire.server import Limits, Server
 
 __all__ = ["Sidecar", "run"]
 
-_RESERVED_FILES = 64  # for listeners, logs, probes and the interpreter
+_LAST_WORDS = 0.5  # seconds for the answers to requests that drain_timeout has cut
+_RESERVED_FILES = 64 + MAX_REFUSED  # for listeners, logs, probes and the interpreter; for refusals under way
 
 
 class Sidecar:
@@ -66,26 +70,30 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         config = self._loaded.config
         engine = self.engine = build(self._loaded, loop, line=self._line, on_fault=self._fault)
-        tls = server_context(config.listen.tls) if config.listen.tls is not None else None
+        limits = Limits(**config.limits.model_dump(exclude={"fields"}))
+        if self._max_files is not None:
+            limits.connections = self._affordable(limits.connections, self._max_files)
+        most = limits.connections + MAX_REFUSED
+        tls = server_context(config.listen.tls, most) if config.listen.tls is not None else None
         rules = ForwardRules(
             name=b"sidecar-" + secrets.token_hex(4).encode(),
             scheme=b"https" if tls is not None else b"http",
             trusted=config.trusted_proxies,
+            unix=config.listen.traffic.is_unix,
             max_fields=config.limits.fields,
             max_target=config.limits.target,
             new_id=engine.new_id,
             new_traceparent=traceparent,
         )
-        limits = Limits(**config.limits.model_dump(exclude={"fields"}))
-        if self._max_files is not None:
-            limits.connections = self._affordable(limits.connections, self._max_files)
         server = self.server = Server(loop, engine.dispatcher, rules, limits)
         metrics = registry(_live(engine, server, log_dropped))
         self._ops = web.AppRunner(ops_app(metrics, lambda: self._state), access_log=None)
         await self._ops.setup()
         assert self._ops.server is not None  # noqa: S101 -- `setup` made it
         try:
-            self._listeners["ops"] = await listen(loop, self._ops.server, config.listen.ops, "listen.ops")
+            self._listeners["ops"] = await listen(
+                loop, gated(self._ops.server), config.listen.ops, "listen.ops"
+            )
             handshake = config.limits.head_timeout if tls is not None else None
             self._listeners["traffic"] = await listen(
                 loop, server, config.listen.traffic, "listen.traffic", tls=tls, handshake_timeout=handshake
@@ -124,6 +132,10 @@ class Sidecar:
                     await server.emptied.wait()
             except TimeoutError:
                 self._log.warning("sidecar.drain_timeout", connections=len(server.connections))
+                server.cut(Overloaded("cut by drain_timeout"))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await server.emptied.wait()
         await self.stop()
 
     async def stop(self) -> None:

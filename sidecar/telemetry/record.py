@@ -133,9 +133,9 @@ class Recorder:
         method = request.method
         key = (method if method in METHODS else b"_OTHER", exchange.status, fate.value)
         requests = counts.requests
-        if key in requests:
+        try:
             requests[key] += 1
-        else:
+        except KeyError:
             requests[key] = 1
         started_at = exchange.started_at
         seconds = exchange.finished_at - started_at

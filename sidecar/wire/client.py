@@ -29,20 +29,22 @@ from sidecar.wire.respond import Responder
 if TYPE_CHECKING:
     from sidecar.wire.server import Server
 
-__all__ = ["ClientConnection"]
+__all__ = ["MAX_REFUSED", "ClientConnection"]
 
+MAX_REFUSED = 64  # connections over the limit that are told so at the same time
 LINGER_SECONDS = 2.0  # nginx lingers up to 5 s between reads, Apache 2 s
 
 
 class ClientConnection(Intake):
     """One client."""
 
-    __slots__ = ("_eof", "_grace")
+    __slots__ = ("_current", "_eof", "_grace")
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
         self._grace: asyncio.TimerHandle | None = None
         self._eof = False
+        self._current: Request | RequestError | None = None  # what is being answered
 
     # --- asyncio.Protocol ---
 
@@ -51,9 +53,13 @@ class ClientConnection(Intake):
         server = self._server
         self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
-        self._peer = Peer(name[0] if isinstance(name, tuple) else "", server.rules)
+        known = isinstance(name, tuple)
+        self._peer = Peer(name[0] if known else "", server.rules)
         self._responder = Responder(server.loop, self._transport)
         server.accepted += 1
+        if not known and not server.rules.unix:
+            self._transport.abort()  # it has reset the connection already: uvloop asks the socket only now
+            return
         if len(server.connections) >= server.limits.connections:
             self._refuse_connection()
             return
@@ -81,6 +87,7 @@ class ClientConnection(Intake):
         """End everything: nobody is left to answer."""
         server = self._server
         server.connections.discard(self)
+        server.refused.discard(self)
         if server.draining and not server.connections:
             server.emptied.set()
         if self._timer is not None:
@@ -125,6 +132,7 @@ class ClientConnection(Intake):
                     if item is None:
                         return
                 self._request = None
+                self._current = item
                 if not isinstance(item, Request):
                     self._answer_error(item)
                     return
@@ -187,7 +195,7 @@ class ClientConnection(Intake):
                 await self._responder.stream(reply)
         except BaseException as error:
             reset(self._transport)
-            reply.close(ClientGone() if isinstance(error, asyncio.CancelledError) else error)
+            reply.close((request.cut or ClientGone()) if isinstance(error, asyncio.CancelledError) else error)
             if isinstance(error, asyncio.CancelledError | RequestError):
                 return False
             raise
@@ -220,8 +228,6 @@ class ClientConnection(Intake):
         self._state = HEAD
         if self._grace is not None:
             self._stop_grace()
-        if not self._transport.is_reading():
-            self._resume_reading()
         server = self._server
         self._due = server.loop.time() + server.limits.keepalive_timeout
         if self._timer is None or server.hurried:
@@ -230,6 +236,8 @@ class ClientConnection(Intake):
             self._find_head()
         elif server.draining:
             self._finish()
+        if not self._transport.is_reading():
+            self._read_on()
         if self._eof:
             self._after_eof()
 
@@ -274,6 +282,14 @@ class ClientConnection(Intake):
         if self._state == HEAD and not self._buffer and self._request is None:
             self._transport.close()
 
+    def cut(self, error: RequestError) -> None:
+        """End what is under way because we have to: with `error` as its answer if none has begun."""
+        if self._task is not None and self._state != HEAD and isinstance(self._current, Request):
+            self._current.cut = error
+            self._task.cancel()
+        else:
+            self.abort()
+
     def abort(self) -> None:
         """Close now. An answer under way must not look whole."""
         if self._transport is not None:
@@ -296,7 +312,14 @@ class ClientConnection(Intake):
             self._grace = None
 
     def _refuse_connection(self) -> None:
+        """Say why, and close. Past a bound of their own just close: refused connections must not use up the files."""
+        server = self._server
+        server.refused_count += 1
         self._state = LINGER
+        if len(server.refused) >= MAX_REFUSED:
+            self._transport.abort()
+            return
+        server.refused.add(self)
         reply = self._server.handler.refuse(
             Overloaded("limits.connections is reached", retry_after=1.0), self._peer.address
         )

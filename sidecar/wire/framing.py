@@ -20,6 +20,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 MAX_LINE = 4096  # a chunk-size line with its extensions; nginx and node allow 16 KiB for all of them together
 MAX_EXTENSIONS = 16 * 1024  # in one body: node's limit since CVE-2024-22019
 MAX_TRAILERS = 16 * 1024
+MAX_TRAILER_LINES = 100
 
 _HEX = b"0123456789abcdefABCDEF"
 _FIELD_BYTES = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
@@ -39,6 +40,7 @@ _NOT_IN_TRAILERS = frozenset(
         b"host",
         b"keep-alive",
         b"max-forwards",
+        b"proxy",
         b"proxy-authorization",
         b"proxy-connection",
         b"set-cookie",
@@ -49,6 +51,7 @@ _NOT_IN_TRAILERS = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"via",
+        b"x-real-ip",
         b"x-request-id",
     }
 )
@@ -73,13 +76,23 @@ def last_chunk(trailers: Sequence[tuple[bytes, bytes]]) -> bytes:
 class ChunkedReader:
     """Decodes one chunked body. `feed` gives the payload so far; `done` and `rest` tell its end."""
 
-    __slots__ = ("_buffer", "_extensions", "_left", "_size_line", "done", "rest", "trailers")
+    __slots__ = (
+        "_buffer",
+        "_extensions",
+        "_left",
+        "_size_line",
+        "_trailer_lines",
+        "done",
+        "rest",
+        "trailers",
+    )
 
     def __init__(self) -> None:
         self._buffer = b""  # an unfinished line
         self._left = 0  # payload bytes of the current chunk still to come; -1: its CRLF
         self._size_line = True  # False: in the trailer section
         self._extensions = 0
+        self._trailer_lines = 0
         self.done = False
         self.rest = b""  # what follows the body
         self.trailers: Headers = []
@@ -166,7 +179,8 @@ class ChunkedReader:
         if not colon or not name or name.translate(None, TOKEN) or value.translate(None, _FIELD_BYTES):
             raise FramingError("a trailer is not a field line")
         self._extensions += len(line)
-        if self._extensions > MAX_TRAILERS:
+        self._trailer_lines += 1
+        if self._extensions > MAX_TRAILERS or self._trailer_lines > MAX_TRAILER_LINES:
             raise FramingError("the trailer section is too long")
         lower = name.lower().replace(b"_", b"-")  # CGI and its kin cannot tell them apart
         if lower not in _NOT_IN_TRAILERS and not lower.startswith(b"x-forwarded"):

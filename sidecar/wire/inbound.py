@@ -5,9 +5,8 @@ Every field keeps its bytes, its order and its repetition, except those that con
 we vouch for (`X-Forwarded-*`, `Forwarded`, `Via`, `X-Request-ID`, an invalid `traceparent`).
 
 A client's header section is mostly the same from one request to the next, and reading it is a pure function of its
-bytes (and of HTTP's minor version, and of whether the peer is trusted): it is memoised. The memo is bounded in entries
-and in the size of what enters it (some 5 MiB at the worst), is emptied when full, and a miss costs the look-up alone.
-What differs per request (target, id) is never part of it.
+bytes (and of HTTP's minor version, and of whether the peer is trusted): it is memoised (`memo`), and a miss costs the
+look-up alone. What differs per request (target, id) is never part of it.
 """
 
 import re
@@ -18,17 +17,15 @@ from sidecar.errors import ClientError, HeadTooLarge, LoopDetected, NotImplement
 from sidecar.message import Fields, Headers, Request
 from sidecar.wire import names
 from sidecar.wire.head import parse_fields, parse_request_line
+from sidecar.wire.memo import Memo
 from sidecar.wire.names import REQUEST_NAMES, UNLISTABLE, tokens
 
 __all__ = ["ForwardRules", "Peer", "read_request"]
 
 Network = IPv4Network | IPv6Network
 
-MEMO_ENTRIES = 512
-MEMO_BYTES = 2048
-
-_memo: "dict[tuple[int, bool], dict[bytes, _Section]]" = {
-    (minor, trusted): {} for minor in (0, 1) for trusted in (False, True)
+_memo: "dict[tuple[int, bool], Memo[_Section]]" = {
+    (minor, trusted): Memo() for minor in (0, 1) for trusted in (False, True)
 }
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+;=-]{1,255})(?::[0-9]{0,5})?")
@@ -40,9 +37,22 @@ _TRACEPARENT = re.compile(rb"00" + _IDS + rb"|(?!00|ff)[0-9a-f]{2}" + _IDS + rb"
 
 
 class ForwardRules:
-    """What one traffic listener vouches for: its name in `Via`, whom it believes, how it makes ids and traces."""
+    """What one traffic listener vouches for: its name in `Via`, whom it believes, how it makes ids and traces.
 
-    __slots__ = ("max_fields", "max_target", "name", "new_id", "new_traceparent", "scheme", "trusted", "via")
+    `unix` tells that it listens on a unix socket, whose peers have no address and are trusted.
+    """
+
+    __slots__ = (
+        "max_fields",
+        "max_target",
+        "name",
+        "new_id",
+        "new_traceparent",
+        "scheme",
+        "trusted",
+        "unix",
+        "via",
+    )
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class ForwardRules:
         name: bytes,
         scheme: bytes = b"http",
         trusted: Sequence[Network] = (),
+        unix: bool = False,
         max_fields: int = 100,
         max_target: int = 8192,
         new_id: Callable[[], bytes],
@@ -58,6 +69,7 @@ class ForwardRules:
         self.name = name
         self.scheme = scheme
         self.trusted = tuple(trusted)
+        self.unix = unix
         self.max_fields = max_fields
         self.max_target = max_target
         self.new_id = new_id
@@ -65,9 +77,7 @@ class ForwardRules:
         self.via = [b"Via: 1.%d %b\r\nX-Request-ID: " % (minor, name) for minor in (0, 1)]
 
     def trusts(self, address: str) -> bool:
-        """Tell whether `address` is a trusted proxy's. A unix socket's peer ("") is: it passed the file's mode."""
-        if not address:
-            return True
+        """Tell whether `address` is a trusted proxy's. One that cannot be told never is."""
         if not self.trusted:
             return False
         try:
@@ -85,7 +95,9 @@ class Peer:
 
     def __init__(self, address: str, rules: ForwardRules) -> None:
         self.address = address
-        self.trusted = trusted = rules.trusts(address)
+        # Whoever connects to a unix socket has passed the mode of its file. That a peer has no address proves nothing: a
+        # client that resets its connection at once has none either, and its bytes are still read.
+        self.trusted = trusted = rules.unix or rules.trusts(address)
         self.memo = (_memo[0, trusted], _memo[1, trusted])
         self.vouched = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (address.encode(), rules.scheme)
 
@@ -142,8 +154,12 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
     if len(target) > rules.max_target:
         raise TargetTooLong
     lines = head[cut + 2 :]
-    section = peer.memo[minor].get(lines) or _learn_section(lines, minor, peer)
-    if section.count > rules.max_fields:
+    section = peer.memo[minor].get(lines)
+    if section is None:
+        if lines.count(b"\n") - 1 > rules.max_fields:  # before anybody parses them
+            raise HeadTooLarge
+        section = _learn_section(lines, minor, peer)
+    elif section.count > rules.max_fields:
         raise HeadTooLarge
     if section.via and _is_loop(section.via, rules.name):
         loop = LoopDetected()
@@ -181,11 +197,7 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
 
 def _learn_section(lines: bytes, minor: int, peer: Peer) -> _Section:
     section = _read_section(lines, minor, peer.trusted)
-    if len(lines) <= MEMO_BYTES:
-        memo = peer.memo[minor]
-        if len(memo) >= MEMO_ENTRIES:
-            memo.clear()
-        memo[lines] = section
+    peer.memo[minor].keep(lines, section, section.count)
     return section
 
 
@@ -262,7 +274,12 @@ def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
         if listed:
             out = [field for field in out if field[0].lower() not in listed]
         # An upgrade that was asked for properly goes on. Not h2c: we could not read what follows it.
-        if upgrade is not None and minor and b"upgrade" in connection and b"h2c" not in tokens(upgrade):
+        if (
+            upgrade is not None
+            and minor
+            and b"upgrade" in connection
+            and not any(token.startswith(b"h2c") for token in tokens(upgrade))
+        ):
             section.upgrade = upgrade
             out += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
     section.fields = Fields(out)
@@ -348,7 +365,7 @@ def _vouch_behind_proxy(request: Request, peer: Peer, rules: ForwardRules, chain
     request.tail = b"%b%b%b\r\n" % (tail, rules.via[request.minor], request.request_id)
     request.client = peer.address
     for hop in reversed(hops):
-        request.client = hop.decode("latin-1")
+        request.client = hop[:64].decode("latin-1")
         if not rules.trusts(request.client):
             break
 

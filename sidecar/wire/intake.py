@@ -57,6 +57,7 @@ class Intake(asyncio.Protocol):
         "_reader",
         "_request",
         "_responder",
+        "_searched",
         "_server",
         "_state",
         "_task",
@@ -71,6 +72,7 @@ class Intake(asyncio.Protocol):
         self._state = HEAD
         self._buffer = b""
         self._partial = False  # a head has begun and is not whole
+        self._searched = 0  # where to go on looking for the end of a head
         self._empty_lines = 0  # seen before the next request line
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -119,12 +121,13 @@ class Intake(asyncio.Protocol):
             data = self._skip_empty_lines(data)
             if self._state != HEAD:
                 return
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(b"\r\n\r\n", self._searched) + 4
         server = self._server
         if end == 3 or end > server.limits.head:
             self._buffer = data
             self._wait_for_rest(data)
             return
+        self._searched = 0
         try:
             request, chunked = read_request(data[:end], self._peer, server.rules)
         except ClientError as error:
@@ -147,6 +150,7 @@ class Intake(asyncio.Protocol):
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
         """RFC 9112 §2.2: SHOULD ignore at least one empty line before a request line. Not any number of them."""
+        self._searched = 0
         while data[:2] == b"\r\n":
             data = data[2:]
             self._empty_lines += 1
@@ -160,6 +164,8 @@ class Intake(asyncio.Protocol):
     def _wait_for_rest(self, data: bytes) -> None:
         """Wait for more of a head, for `head_timeout` from its first byte, unless it cannot become right any more."""
         error = self._partial_head_error(data, self._server.limits)
+        # A head that comes byte by byte must not be searched from its beginning for each of them.
+        self._searched = max(0, len(data) - 3)
         if error is not None:
             self._hand_over(error)
         elif data and not self._partial:
@@ -168,13 +174,14 @@ class Intake(asyncio.Protocol):
 
     def _partial_head_error(self, data: bytes, limits: "Limits") -> ClientError | None:
         """Tell what is wrong with a head that is not whole yet, where it cannot become right any more."""
-        first_line = data.find(b"\r\n")
-        if (first_line if first_line >= 0 else len(data)) > limits.target + 64:
-            return TargetTooLong()
+        if len(data) > limits.target + 64:
+            first_line = data.find(b"\r\n", 0, limits.target + 66)
+            if first_line < 0 or first_line > limits.target + 64:
+                return TargetTooLong()
         if len(data) > limits.head:
             return HeadTooLarge()
         # A bare LF is refused when it comes: its sender believes that the line has ended and waits for an answer.
-        return _line_error(data)
+        return _line_error(data) if data.find(b"\n", self._searched) >= 0 else None
 
     def _open_body(self, request: Request, rest: bytes, *, chunked: bool) -> None:
         body = self._body = request.body = Body(self._server.loop.time)
@@ -205,6 +212,13 @@ class Intake(asyncio.Protocol):
             self._watch = None
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _read_on(self) -> None:
+        """Resume reading, unless there is enough here already: a backlog of pipelined requests, or of a body."""
+        if self._state == BUSY and len(self._buffer) > HIGH_WATER // 2:
+            self._pause_reading()
+        elif self._body is None or not self._body.paused:
+            self._resume_reading()
 
     def _look_for_reset(self) -> None:
         """Ask the socket whether its client has reset it: no loop watches a socket that is not being read."""
@@ -255,7 +269,7 @@ class Intake(asyncio.Protocol):
         for piece in pieces:
             body.feed(piece)
         body.finish(trailers)
-        self._resume_reading()
+        self._read_on()
 
     def _fail_body(self, error: RequestError) -> None:
         body, self._body = self._body, None

@@ -1,6 +1,7 @@
 """What to do with a field, by the spelling of its name: one dictionary look-up for each field that goes by.
 
-The tables learn new spellings as they come, and stop learning at a bound so that a stranger cannot fill them.
+The tables learn new spellings as they come, short ones only, and forget them all when they are full, so that a stranger
+can neither fill them with megabytes nor keep them from learning.
 
 Two rules that attackers taught:
 - `Connection` cannot be used to remove what frames, routes or identifies a message (`UNLISTABLE`).
@@ -34,6 +35,7 @@ _REQUEST_FIELDS = {
     b"connection": CONNECTION,
     b"keep-alive": DROP,
     b"proxy-connection": DROP,
+    b"proxy": DROP,  # CGI reads it as HTTP_PROXY, a setting (https://httpoxy.org)
     b"te": DROP,
     b"http2-settings": DROP,
     b"transfer-encoding": TRANSFER_ENCODING,
@@ -49,6 +51,7 @@ _REQUEST_FIELDS = {
     b"x-forwarded-server": FORWARDED_OTHER,
     b"x-forwarded-ssl": FORWARDED_OTHER,
     b"x-forwarded-scheme": FORWARDED_OTHER,
+    b"x-real-ip": FORWARDED_OTHER,
     b"forwarded": FORWARDED,
     b"x-request-id": REQUEST_ID,
     b"traceparent": TRACEPARENT,
@@ -87,6 +90,7 @@ UNLISTABLE = frozenset(
 )
 
 _MAX_LEARNT = 2048
+_MAX_NAME = 64
 
 
 class Names:
@@ -102,11 +106,16 @@ class Names:
         """Classify a spelling not seen before."""
         lower = name.lower()
         code = self.fields.get(lower, PASS)
-        if code == PASS and b"_" in lower and lower.replace(b"_", b"-") in self.fields:
+        folded = lower.replace(b"_", b"-")
+        forwarded = self.fields is _REQUEST_FIELDS and folded.startswith(b"x-forwarded")
+        if code == PASS and folded != lower and (folded in self.fields or forwarded):
             code = DROP
-        if code == PASS and lower.startswith((b"x-forwarded-", b"x_forwarded")):
-            code = FORWARDED_OTHER if self.fields is _REQUEST_FIELDS else PASS
-        if len(self.codes) < _MAX_LEARNT:
+        elif code == PASS and forwarded:
+            code = FORWARDED_OTHER
+        if len(name) <= _MAX_NAME:
+            if len(self.codes) >= _MAX_LEARNT:
+                self.codes.clear()
+                self.codes.update(self.fields)
             self.codes[name] = code
         return code
 

@@ -1,15 +1,14 @@
 """What a gateway does to a response's head on its way back (RFC 9110 §7.6), and what that head says of its framing.
 
-Reading a head is a pure function of its bytes, and an upstream's heads repeat: memoised, as in `inbound`.
+Reading a head is a pure function of its bytes, and an upstream's heads repeat: memoised (`memo`), as in `inbound`.
 """
-
-from functools import lru_cache
 
 from sidecar.dates import http_date
 from sidecar.errors import BadResponse
 from sidecar.message import Fields, Headers, Reply
 from sidecar.wire import names
 from sidecar.wire.head import parse_fields, parse_status_line
+from sidecar.wire.memo import Memo
 from sidecar.wire.names import RESPONSE_NAMES, UNLISTABLE, tokens
 
 __all__ = ["CHUNKED", "UNTIL_CLOSE", "ResponseHead", "read_response_head"]
@@ -17,8 +16,7 @@ __all__ = ["CHUNKED", "UNTIL_CLOSE", "ResponseHead", "read_response_head"]
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
-MEMO_ENTRIES = 512
-MEMO_BYTES = 2048
+_memo: "Memo[ResponseHead]" = Memo()
 
 
 class ResponseHead:
@@ -78,10 +76,13 @@ def read_response_head(head: bytes) -> ResponseHead:
         BadResponse: it is not valid, or its framing is not clear.
 
     """
-    return _read(head) if len(head) <= MEMO_BYTES else _read.__wrapped__(head)
+    read = _memo.get(head)
+    if read is None:
+        read = _read(head)
+        _memo.keep(head, read, len(read.fields.pairs))
+    return read
 
 
-@lru_cache(maxsize=MEMO_ENTRIES)
 def _read(head: bytes) -> ResponseHead:
     cut = head.find(b"\r\n")
     status, reason, minor = parse_status_line(head[:cut])

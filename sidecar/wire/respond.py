@@ -6,11 +6,9 @@ A body that breaks after its head aborts the client's connection: it must never 
 """
 
 import asyncio
-from functools import lru_cache
-from http import HTTPStatus
 
 from sidecar.errors import ClientStalled, UpstreamIdle
-from sidecar.message import Body, Reply, Request, serialise
+from sidecar.message import Body, Reply, Request, phrase, serialise
 from sidecar.wire.framing import chunk, last_chunk
 from sidecar.wire.idle import IdleGuard
 from sidecar.wire.tunnel import Tunnel
@@ -23,14 +21,21 @@ _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-@lru_cache(maxsize=256)
+_MAX_LINES = 256
+_MAX_REASON = 64
+
+_lines: dict[tuple[int, bytes], bytes] = {}
+
+
 def _status_line(status: int, reason: bytes) -> bytes:
-    if not reason:
-        try:
-            reason = HTTPStatus(status).phrase.encode()
-        except ValueError:
-            reason = b""
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    line = _lines.get((status, reason))
+    if line is None:
+        line = b"HTTP/1.1 %d %b\r\n" % (status, reason or phrase(status).encode())
+        if len(reason) <= _MAX_REASON:
+            if len(_lines) >= _MAX_LINES:
+                _lines.clear()
+            _lines[status, reason] = line
+    return line
 
 
 def interim(status: int, reason: bytes, fields: bytes) -> bytes:

@@ -66,6 +66,8 @@ class Server:
         self.rules = rules
         self.limits = limits
         self.connections: set[ClientConnection] = set()
+        self.refused: set[ClientConnection] = set()  # over the limit, and being told so
+        self.refused_count = 0
         self.draining = False
         self.accepted = 0
         # Whether a timer set for a head may be too late for the wait that follows it.
@@ -88,7 +90,12 @@ class Server:
         if not self.connections:
             self.emptied.set()
 
+    def cut(self, error: RequestError) -> None:
+        """End every request that is still under way, with `error` as its answer where none has begun."""
+        for connection in tuple(self.connections):
+            connection.cut(error)
+
     def abort(self) -> None:
         """Close every connection now."""
-        for connection in tuple(self.connections):
+        for connection in (*self.connections, *self.refused):
             connection.abort()

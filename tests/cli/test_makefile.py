@@ -107,7 +107,7 @@ def test_other_packages_are_installed_again(checkout: Path, changed: str) -> Non
 
     assert notes(checkout) == [
         "pip install --editable .[dev] --constraint deploy/constraints.txt",
-        "-m pytest",
+        "-m pytest -n auto --dist loadfile",
     ]
 
 
@@ -124,7 +124,7 @@ def test_an_environment_for_tests_serves_the_demo_too(checkout: Path) -> None:
 def test_words_are_handed_on(checkout: Path) -> None:
     make(checkout, "test", python(checkout), "ARGS=tests/wire -x", "VENV=.venv313")
 
-    assert notes(checkout)[::2] == ["-m venv .venv313", "-m pytest tests/wire -x"]
+    assert notes(checkout)[::2] == ["-m venv .venv313", "-m pytest -n auto --dist loadfile tests/wire -x"]
 
 
 def test_a_failed_installation_is_not_taken_for_done(checkout: Path) -> None:

@@ -120,3 +120,29 @@ def test_a_server_name_is_a_host(text: str) -> None:
 def test_what_is_no_host_is_no_server_name(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must have "):
         parse_server_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("app:9000", "http://app:9000"),
+        ("app.example", "http://app.example"),
+        ("localhost", "http://localhost"),
+        ("9000", "http://127.0.0.1:9000"),
+        (":9000", "http://127.0.0.1:9000"),
+        ("/run/app.sock", "unix:///run/app.sock"),
+    ],
+)
+def test_a_url_without_its_scheme_is_proposed_with_it(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match="must be a URL") as refusal:
+        parse_endpoint(text)
+
+    assert str(refusal.value).endswith(f"; did you mean `{meant}`?")
+    assert str(parse_endpoint(meant)) == meant
+
+
+@pytest.mark.parametrize("text", ["nonsense", "127.0.0.1:99999", "99999", "app:9000/api", "ftp://a", ".", ""])
+def test_no_url_is_proposed_that_would_be_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a URL: .*`unix:///path`$"):
+        parse_endpoint(text)

@@ -40,11 +40,11 @@ def test_every_wrong_argument_is_told_of() -> None:
         for_upstream("localhost:9000", "0.0.0.0:99999", "")
 
     assert refusal.value.problems == [
-        "<command line>:3:12: listen.traffic: must have a port from 0 to 65535, without zeros in front",
-        "<command line>:4:8: listen.ops: must not be empty",
+        "--listen: must have a port from 0 to 65535, without zeros in front",
+        "--ops: must not be empty",
         (
-            "<command line>:7:10: upstreams.upstream.url: "
-            "must be a URL: `http://host:port`, `https://host:port` or `unix:///path`, not `localhost:9000`"
+            "--upstream: must be a URL: `http://host:port`, `https://host:port` or `unix:///path`, "
+            "not `localhost:9000`; did you mean `http://localhost:9000`?"
         ),
     ]
 
@@ -57,7 +57,7 @@ def test_an_argument_is_only_ever_a_value(url: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         for_upstream(url)
 
-    assert [problem.split(": ")[1] for problem in refusal.value.problems] == ["upstreams.upstream.url"]
+    assert [problem.split(": ")[0] for problem in refusal.value.problems] == ["--upstream"]
 
 
 def test_an_argument_that_is_not_text_is_refused() -> None:
@@ -65,4 +65,20 @@ def test_an_argument_that_is_not_text_is_refused() -> None:
     with pytest.raises(ConfigError) as refusal:
         for_upstream("http://\udcff")
 
-    assert refusal.value.problems == ["<command line>:4:10: (file): U+DCFF is half of a character, not one"]
+    assert refusal.value.problems == ["--upstream: U+DCFF is half of a character, not one"]
+
+
+def test_listeners_that_cannot_both_be_are_the_fault_of_the_option_that_was_given() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        for_upstream("http://127.0.0.1:9000", listen="127.0.0.1:9900")
+
+    assert refusal.value.problems == ["--listen: must differ from `ops`, which listens on `0.0.0.0:9900`"]
+
+
+def test_a_warning_names_the_option_too() -> None:
+    (warning,) = for_upstream("http://localhost:8080").warnings
+
+    assert str(warning) == (
+        "<command line>: --upstream: warning[loops-to-itself]: "
+        "this is `listen.traffic` (`0.0.0.0:8080`): every request would come back, and be answered with 508"
+    )

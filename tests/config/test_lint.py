@@ -27,6 +27,7 @@ def test_every_rule_says_why_it_is_there() -> None:
     assert {rule.id: bool(rule.why) for rule in RULES.values()} == dict.fromkeys(
         [
             "attempt-exceeds-total",
+            "loops-to-itself",
             "no-answer-timeout",
             "no-idle-timeout",
             "shadowed-route",
@@ -188,3 +189,61 @@ def test_a_shadowed_route_is_told_of_once_with_the_first_that_covers_it() -> Non
     assert warning == (
         "f:6:5: routes[2]: warning[shadowed-route]: never matches: `r1`, above it, takes all its requests"
     )
+
+
+def looping(listen: str, url: str) -> list[str]:
+    text = f"version: 1\nlisten: {{{listen}}}\nupstreams: {{a: {{url: {url!r}}}}}\nroutes: [{{name: r, upstream: a}}]\n"
+    return warnings(text)
+
+
+def test_an_upstream_that_is_an_own_listener_is_found() -> None:
+    assert looping("traffic: 127.0.0.1:8080", "http://127.0.0.1:8080") == [
+        (
+            "f:3:22: upstreams.a.url: warning[loops-to-itself]: this is `listen.traffic` (`127.0.0.1:8080`): "
+            "every request would come back, and be answered with 508"
+        )
+    ]
+    assert looping("ops: 127.0.0.1:9901", "http://127.0.0.1:9901") == [
+        (
+            "f:3:22: upstreams.a.url: warning[loops-to-itself]: this is `listen.ops` (`127.0.0.1:9901`): "
+            "it has health and metrics, and no service"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "url"),
+    [
+        ("0.0.0.0:80", "http://127.0.0.1"),
+        ("0.0.0.0:8080", "http://127.0.0.2:8080"),
+        ("0.0.0.0:8080", "http://localhost:8080"),
+        ("0.0.0.0:8080", "http://0.0.0.0:8080"),
+        (":8080", "http://[::1]:8080"),
+        ("[::]:8080", "http://[::1]:8080"),
+        ("127.0.0.1:8080", "http://LOCALHOST:8080"),
+        ("localhost:8080", "http://127.0.0.1:8080"),
+        ("App.example:8080", "http://app.example:8080"),
+        ("unix:///run/a.sock", "unix:///run/a.sock"),
+    ],
+)
+def test_a_listener_is_known_by_all_its_names(traffic: str, url: str) -> None:
+    assert len(looping(f"traffic: '{traffic}'", url)) == 1
+
+
+@pytest.mark.parametrize(
+    ("traffic", "url"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8081"),
+        ("127.0.0.1:8080", "http://127.0.0.2:8080"),
+        ("0.0.0.0:8080", "http://[::1]:8080"),
+        ("[::]:8080", "http://127.0.0.1:8080"),
+        ("0.0.0.0:8080", "http://app:8080"),  # another container, most often
+        ("0.0.0.0:8080", "http://10.0.0.1:8080"),
+        ("127.0.0.1:0", "http://127.0.0.1:8080"),
+        ("unix:///run/a.sock", "unix:///run/b.sock"),
+        ("unix:///run/a.sock", "http://127.0.0.1:8080"),
+        ("127.0.0.1:8080", "unix:///run/a.sock"),
+    ],
+)
+def test_other_addresses_are_not_called_loops(traffic: str, url: str) -> None:
+    assert looping(f"traffic: '{traffic}'", url) == []

@@ -312,8 +312,10 @@ def steps(router: Router, path: bytes, *, host: bytes = b"example.com") -> int:
     """Count the lines that one search runs: a measure of its cost that a busy machine does not disturb."""
     count = 0
 
-    def on_line(_frame: FrameType, kind: str, _arg: object) -> object:
+    def on_line(frame: FrameType, kind: str, _arg: object) -> object:
         nonlocal count
+        if not frame.f_code.co_filename.endswith(("router.py", "pattern.py")):
+            return None  # whatever the garbage collector finalises meanwhile is not the search
         count += kind == "line"
         return on_line
 

@@ -24,7 +24,6 @@ from tests.support.virtual_time import in_virtual_time
             [
                 "record",
                 "bounds idle 60s, request body 1024 bytes",
-                "total deadline 15s",
                 "attempt timeout 10s",
             ],
         ),
@@ -33,6 +32,24 @@ from tests.support.virtual_time import in_virtual_time
 @in_virtual_time
 async def test_the_stages_are_these_in_this_order(settings: Settings, stages: list[str]) -> None:
     assert a_route(Upstream(), **settings).pipeline.describe() == stages
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"attempt": 10, "total": 15}, ["record", "attempt timeout 10s"]),
+        ({"attempt": 15, "total": 10}, ["record", "total deadline 10s", "attempt"]),
+        ({"attempt": 10, "total": 10}, ["record", "total deadline 10s", "attempt"]),
+        ({"attempt": 10}, ["record", "attempt timeout 10s"]),
+        ({"total": 10}, ["record", "total deadline 10s", "attempt"]),
+    ],
+)
+@in_virtual_time
+async def test_a_bound_that_another_always_reaches_first_has_no_stage(
+    settings: Settings, kept: list[str]
+) -> None:
+    """Both begin together where there is one attempt and no queue, so the shorter one decides."""
+    assert a_route(Upstream(), **settings).pipeline.describe() == kept
 
 
 @in_virtual_time

@@ -17,12 +17,12 @@ BOUNDS: dict[str, Settings] = {
 }
 
 
-def upload(*times: float, ends: float | None = None) -> Body:
+def upload(*times: float, ends: float | None = None, piece: bytes = b"piece" * 2000) -> Body:
     """Make a body of which a piece comes at each of `times`, and its end at `ends` (None: never)."""
     loop = asyncio.get_running_loop()
     body = Body(loop.time)
     for time in times:
-        loop.call_at(time, body.feed, b"piece")
+        loop.call_at(time, body.feed, piece)
     if ends is not None:
         loop.call_at(ends, body.finish)
     return body
@@ -74,6 +74,17 @@ async def test_an_upload_that_stops_moving_puts_nothing_off(bounds: str) -> None
     got = await route.ask(a_request("PUT", body=upload(0, 7)))
 
     assert (got.status, got.at) == (504, 17)
+
+
+@pytest.mark.parametrize(("bounds", "fate"), [("attempt", "timeout_attempt"), ("total", "timeout_total")])
+@in_virtual_time
+async def test_an_upload_that_only_trickles_puts_nothing_off(bounds: str, fate: str) -> None:
+    """A byte a second would hold a connection to the upstream for as long as its client likes."""
+    route = a_route(Upstream(hang()), **BOUNDS[bounds])
+
+    got = await route.ask(a_request("PUT", body=upload(*range(100), piece=b"x")))
+
+    assert (got.status, got.at, route.fates) == (504, 10, [fate])
 
 
 @in_virtual_time

@@ -1,14 +1,17 @@
 """From a configuration to what answers requests: everything the file says, and nothing that it does not."""
 
 import asyncio
+import dataclasses
 import re
 from typing import Any
 
 import pytest
 
 from sidecar.config.load import load_text
+from sidecar.config.model import RouteConfig, Timeouts
 from sidecar.errors import StartFailed
 from sidecar.message import Reply
+from sidecar.pipeline.assemble import Policy
 from sidecar.runtime.engine import Engine, build
 from sidecar.telemetry.record import Record
 from tests.support.exchanges import a_request
@@ -50,11 +53,16 @@ async def test_each_route_has_the_stages_that_its_settings_ask_for() -> None:
 
     assert [pipeline.route for pipeline in engine.dispatcher.pipelines] == ["one", "two", "three"]
     one, two, three = [" / ".join(pipeline.describe()) for pipeline in engine.dispatcher.pipelines]
-    assert one == "record / total deadline 3s / attempt timeout 2s"
+    assert one == "record / attempt timeout 2s"
     assert re.fullmatch(r"record / bounds idle off, .*3600s.* / total deadline 3s / attempt", two)
-    assert three == (
-        "record / bounds idle off, request body 1024 bytes / total deadline 3s / attempt timeout 2s"
-    )
+    assert three == "record / bounds idle off, request body 1024 bytes / attempt timeout 2s"
+
+
+def test_every_key_of_a_route_reaches_its_pipeline() -> None:
+    """A key that is accepted and does nothing is worse than one that is refused: `engine` must hand each one on."""
+    keys = (set(RouteConfig.model_fields) - {"name", "match", "timeout"}) | set(Timeouts.model_fields)
+
+    assert {field.name for field in dataclasses.fields(Policy)} == keys | {"route"}
 
 
 async def test_there_is_one_pool_and_one_histogram_for_each_upstream() -> None:

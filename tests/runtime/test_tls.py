@@ -47,34 +47,34 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "local
 
 
 def test_a_client_that_trusts_the_authority_gets_http_1_1(files: Files) -> None:
-    server = server_context(ListenTls(certificate=files.certificate, key=files.key))
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key), 10)
     client = client_context(UpstreamTls(ca=files.ca), "orders")
 
     assert handshake(server, client) == "http/1.1"
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(files: Files) -> None:
-    server = server_context(ListenTls(certificate=files.certificate, key=files.key))
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key), 10)
 
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server, client_context(None, "orders"))
 
 
 def test_a_certificate_of_another_name_is_refused(files: Files) -> None:
-    server = server_context(ListenTls(certificate=files.certificate, key=files.key))
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key), 10)
 
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         handshake(server, client_context(UpstreamTls(ca=files.ca), "orders"), "other.example.com")
 
 
 def test_verification_can_be_turned_off(files: Files) -> None:
-    server = server_context(ListenTls(certificate=files.certificate, key=files.key))
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key), 10)
 
     assert handshake(server, client_context(UpstreamTls(verify=False), "orders"), "anything") == "http/1.1"
 
 
 def test_with_a_client_authority_a_client_must_show_its_certificate(files: Files) -> None:
-    server = server_context(ListenTls(certificate=files.certificate, key=files.key, client_ca=files.ca))
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key, client_ca=files.ca), 10)
     known = client_context(UpstreamTls(ca=files.ca, certificate=files.certificate, key=files.key), "orders")
 
     assert handshake(server, known) == "http/1.1"
@@ -84,7 +84,7 @@ def test_with_a_client_authority_a_client_must_show_its_certificate(files: Files
 
 def test_nothing_older_than_tls_1_2_is_spoken(files: Files) -> None:
     for context in (
-        server_context(ListenTls(certificate=files.certificate, key=files.key)),
+        server_context(ListenTls(certificate=files.certificate, key=files.key), 10),
         client_context(None, "orders"),
     ):
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
@@ -98,7 +98,7 @@ def test_a_file_of_the_listener_that_is_none_is_told_by_its_key(
     settings = {"certificate": files.certificate, "key": files.key, "client_ca": files.ca} | {broken: instead}
 
     with pytest.raises(StartFailed, match=r"^listen\.tls cannot be used: "):
-        server_context(ListenTls.model_construct(**settings))  # type: ignore[arg-type]  # past the file check
+        server_context(ListenTls.model_construct(**settings), 10)  # type: ignore[arg-type]  # past the file check
 
 
 @pytest.mark.parametrize("broken", ["ca", "certificate", "key"])
@@ -113,3 +113,15 @@ def test_a_file_of_an_upstream_that_is_none_is_told_by_its_key(
             UpstreamTls.model_construct(**(settings | {broken: instead}), server_name=None, verify=True),  # type: ignore[arg-type]  # as above
             "orders",
         )
+
+
+def test_no_handshake_begins_while_there_are_too_many_connections(files: Files) -> None:
+    """Nobody else counts a connection until its handshake is over; idle ones could use up every file."""
+    server = server_context(ListenTls(certificate=files.certificate, key=files.key), 2)
+    first, _second = (server.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2))
+
+    with pytest.raises(ssl.SSLError, match=r"limits\.connections"):
+        server.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+
+    del first
+    server.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)

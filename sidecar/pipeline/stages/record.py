@@ -36,8 +36,14 @@ class RecordStage(Stage):
         except RequestError as error:
             return self._explain(exchange, error)
         except asyncio.CancelledError:
-            exchange.status = ClientGone.status
-            exchange.finish(ClientGone())
+            cut = exchange.request.cut
+            if isinstance(cut, RequestError) and exchange.current_task().uncancel() == 0:
+                return self._explain(
+                    exchange, cut
+                )  # it was we who cancelled, and the client is there to be told
+            gone = ClientGone()
+            exchange.status = gone.status
+            exchange.finish(gone)
             raise
         except Exception as fault:  # noqa: BLE001 -- isolation: a fault is this request's alone
             self._on_fault(exchange, fault)
