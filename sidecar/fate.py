@@ -65,7 +65,7 @@ MEANINGS: dict[Fate, str] = {
     Fate.REJECTED_BREAKER_OPEN: "the circuit breaker is open",
     Fate.REJECTED_BULKHEAD_FULL: "no slot and no place in the queue",
     Fate.REJECTED_QUEUE_TIMEOUT: "waited in the queue as long as allowed",
-    Fate.REJECTED_OVERLOAD: "the sidecar itself is at a limit, for example of connections",
+    Fate.REJECTED_OVERLOAD: "the sidecar itself is at a limit: of connections, or of the time it has to stop",
     Fate.TIMEOUT_ATTEMPT: "no response head within `timeout.attempt`",
     Fate.TIMEOUT_TOTAL: "no response head within `timeout.total`",
     Fate.TIMEOUT_IDLE: "a body stood still for longer than `timeout.idle`",
