@@ -230,6 +230,7 @@ def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Liv
         upstreams={name: view(name) for name in engine.pools},
         connections=lambda: len(server.connections),
         accepted=lambda: server.accepted,
+        refused=lambda: server.refused_count,
         tasks=lambda: len(asyncio.all_tasks(server.loop)),
         log_dropped=log_dropped,
         config_hash=engine.loaded.digest,

@@ -40,6 +40,7 @@ class Live:
     upstreams: Mapping[str, UpstreamView]
     connections: Callable[[], int]
     accepted: Callable[[], int]
+    refused: Callable[[], int]
     tasks: Callable[[], int]
     log_dropped: Callable[[], int]
     config_hash: str
@@ -122,6 +123,11 @@ def _connections(live: Live) -> Iterable[Metric]:
     accepted = CounterMetricFamily("sidecar_client_connections_accepted", "Client connections ever accepted.")
     accepted.add_metric([], live.accepted())
     yield accepted
+    refused = CounterMetricFamily(
+        "sidecar_client_connections_refused", "Client connections refused because there were too many."
+    )
+    refused.add_metric([], live.refused())
+    yield refused
     pool = GaugeMetricFamily(
         "sidecar_upstream_connections", "Connections to an upstream open now.", labels=["upstream", "state"]
     )

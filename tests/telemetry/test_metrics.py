@@ -37,6 +37,7 @@ def a_live(recorder: Recorder, attempts: list[tuple[str, AttemptStage]]) -> Live
         upstreams={"an-upstream": view},
         connections=lambda: 7,
         accepted=lambda: 70,
+        refused=lambda: 3,
         tasks=lambda: 4,
         log_dropped=lambda: 1,
         config_hash="abc",
@@ -87,6 +88,7 @@ NAMES = {
     "sidecar_upstream_attempt_duration_seconds_sum": "upstream",
     "sidecar_client_connections": "",
     "sidecar_client_connections_accepted_total": "",
+    "sidecar_client_connections_refused_total": "",
     "sidecar_upstream_connections": "upstream state",
     "sidecar_tasks": "",
     "sidecar_log_lines_dropped_total": "",
@@ -134,6 +136,7 @@ def test_what_is_read_is_what_is_there_now(fmt: str) -> None:
 
     assert value(series, "sidecar_client_connections") == 7
     assert value(series, "sidecar_client_connections_accepted_total") == 70
+    assert value(series, "sidecar_client_connections_refused_total") == 3
     assert value(series, "sidecar_upstream_connections", upstream="an-upstream", state="idle") == 3
     assert value(series, "sidecar_upstream_connections", upstream="an-upstream", state="busy") == 2
     assert value(series, "sidecar_tasks") == 4
