@@ -121,6 +121,7 @@ class ClientConnection(Intake):
     async def _serve(self) -> None:
         """Answer one request after the other until the connection ends."""
         create_future = self._server.loop.create_future
+        handler = self._server.handler
         try:
             while self._state != CLOSED:
                 item = self._request
@@ -137,10 +138,14 @@ class ClientConnection(Intake):
                     self._answer_error(item)
                     return
                 body = item.body
-                if body is None or body.finished:
-                    again = await self._answer(item)
-                else:
+                if body is not None and not body.finished:
                     again = await self._answer_guarded(item, body)
+                else:
+                    reply = await handler(item)
+                    if type(reply.body) is bytes:  # by far the most
+                        again = self._deliver(item, reply)
+                    else:
+                        again = await self._deliver_long(item, reply)
                 if not again:
                     return
                 if self._responder.is_full:
@@ -178,27 +183,54 @@ class ClientConnection(Intake):
         reply.close()
         self._finish()
 
-    async def _answer(self, request: Request) -> bool:
-        """Get the reply and write it. True: the connection may carry another request."""
-        body = request.body
-        reply = await self._server.handler(request)
+    def _deliver(self, request: Request, reply: Reply) -> bool:
+        """Write a reply that is all here."""
         try:
-            keep_alive = request.keep_alive and not self._server.draining and (body is None or body.finished)
-            if self._eof and not self._buffer:
-                keep_alive = False
+            self._begin(request, reply)
+        except BaseException as error:
+            self._break(request, reply, error)
+            if isinstance(error, RequestError):
+                return False
+            raise
+        return self._delivered(reply)
+
+    async def _deliver_long(self, request: Request, reply: Reply) -> bool:
+        """Write a reply whose body is still to come, or that becomes a tunnel."""
+        try:
             if reply.tunnel is not None:
                 await self._tunnel(reply)
                 return False
-            if self._transport.is_closing():
-                raise ClientGone  # noqa: TRY301 -- the one way out for whatever goes wrong here
-            if not self._responder.begin(request, reply, keep_alive=keep_alive):
+            if not self._begin(request, reply):
                 await self._responder.stream(reply)
         except BaseException as error:
-            reset(self._transport)
-            reply.close((request.cut or ClientGone()) if isinstance(error, asyncio.CancelledError) else error)
+            self._break(request, reply, error)
             if isinstance(error, asyncio.CancelledError | RequestError):
                 return False
             raise
+        return self._delivered(reply)
+
+    def _begin(self, request: Request, reply: Reply) -> bool:
+        """Write the head, with a body that is all here. False: the body must be streamed.
+
+        Raises:
+            ClientGone: the connection is being closed.
+
+        """
+        body = request.body
+        keep_alive = request.keep_alive and not self._server.draining and (body is None or body.finished)
+        if self._eof and not self._buffer:
+            keep_alive = False
+        if self._transport.is_closing():
+            raise ClientGone
+        return self._responder.begin(request, reply, keep_alive=keep_alive)
+
+    def _break(self, request: Request, reply: Reply, error: BaseException) -> None:
+        """End an answer that cannot be finished: it must not look whole."""
+        reset(self._transport)
+        cancelled = isinstance(error, asyncio.CancelledError)
+        reply.close((request.cut or ClientGone()) if cancelled else error)
+
+    def _delivered(self, reply: Reply) -> bool:
         reply.close()
         if self._responder.keep_alive:
             return True
@@ -209,7 +241,7 @@ class ClientConnection(Intake):
         """Answer a request whose body is still coming in, and see that it does."""
         guard = IdleGuard(self._server.loop, body, lambda: self._body_stalled(body))
         try:
-            return await self._answer(request)
+            return await self._deliver_long(request, await self._server.handler(request))
         finally:
             guard.stop()
 

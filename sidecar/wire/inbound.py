@@ -91,7 +91,7 @@ class ForwardRules:
 class Peer:
     """The other end of one client connection, prepared once for all its requests."""
 
-    __slots__ = ("address", "memo", "trusted", "vouched")
+    __slots__ = ("address", "memo", "prefix", "section", "trusted", "vouched")
 
     def __init__(self, address: str, rules: ForwardRules) -> None:
         self.address = address
@@ -99,6 +99,9 @@ class Peer:
         # client that resets its connection at once has none either, and its bytes are still read.
         self.trusted = trusted = rules.unix or rules.trusts(address)
         self.memo = (_memo[0, trusted], _memo[1, trusted])
+        # What the last request's `tail` began with, and for which section: the next one is mostly the same.
+        self.section: _Section | None = None
+        self.prefix = b""
         self.vouched = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (address.encode(), rules.scheme)
 
 
@@ -186,12 +189,15 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
         _vouch_behind_proxy(request, peer, rules, section.chain)
     else:
         request.client = peer.address
-        host = (
-            section.forwarded_host
-            if request.host == section.host
-            else b"X-Forwarded-Host: %b\r\n" % request.host
-        )
-        request.tail = b"%b%b%b%b\r\n" % (peer.vouched, host, rules.via[minor], request_id)
+        if request.host is not section.host:  # it stood in the target
+            host = b"X-Forwarded-Host: %b\r\n" % request.host
+            prefix = b"%b%b%b" % (peer.vouched, host, rules.via[minor])
+        elif section is peer.section:
+            prefix = peer.prefix
+        else:
+            peer.section = section
+            peer.prefix = prefix = b"%b%b%b" % (peer.vouched, section.forwarded_host, rules.via[minor])
+        request.tail = b"%b%b\r\n" % (prefix, request_id)
     return request, section.chunked
 
 
