@@ -71,8 +71,8 @@ class Exchange:
         """Give for how many seconds a bound on the response is put off by a request body that is or was coming in.
 
         The clock of a response runs from when its request was whole, as in Envoy: else no upload could take longer than
-        `timeout.total`. A body that has stopped moving puts off nothing for longer than `bound`, and one that only trickles
-        nothing at all: it would hold a connection to the upstream for as long as its client likes.
+        `timeout.total`. A body that has stopped moving puts off nothing for longer than `bound`, and one that only
+        trickles nothing at all: it would hold a connection to the upstream for as long as its client likes.
         """
         body = self.request.body
         if body is None or body.bytes_fed < MIN_RATE * (now - body.began_at):
