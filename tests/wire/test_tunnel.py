@@ -191,6 +191,9 @@ async def test_an_upgrade_may_be_refused_and_the_connection_goes_on(gate: Gatewa
         b"Connection: upgrade\r\n",
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
         b"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
+        b"Connection: Upgrade\r\nUpgrade: h2c/1\r\n",
+        b'Connection: Upgrade\r\nUpgrade: "H2C"\r\n',
+        b"Connection: Upgrade\r\nUpgrade: x h2c\r\n",
         b"Connection: Upgrade\r\nUpgrade: H2C\r\n",
     ],
 )
