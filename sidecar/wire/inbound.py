@@ -279,7 +279,7 @@ def _read_section(lines: bytes, minor: int, trusted: bool) -> _Section:
         listed = {token for token in connection if token not in UNLISTABLE}
         if listed:
             out = [field for field in out if field[0].lower() not in listed]
-        # An upgrade that was asked for properly goes on. Not h2c, however it is dressed up: we could not read what follows.
+        # An upgrade that was asked for properly goes on. Not h2c, however it is dressed up: who could read what follows?
         if upgrade is not None and minor and b"upgrade" in connection and b"h2c" not in upgrade.lower():
             section.upgrade = upgrade
             out += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
