@@ -38,12 +38,13 @@ LINGER_SECONDS = 2.0  # nginx lingers up to 5 s between reads, Apache 2 s
 class ClientConnection(Intake):
     """One client."""
 
-    __slots__ = ("_current", "_eof", "_grace")
+    __slots__ = ("_current", "_eof", "_grace", "_lost")
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
         self._grace: asyncio.TimerHandle | None = None
         self._eof = False
+        self._lost = False  # after that, plain asyncio's transports cannot even be aborted any more
         self._current: Request | RequestError | None = None  # what is being answered
 
     # --- asyncio.Protocol ---
@@ -85,6 +86,7 @@ class ClientConnection(Intake):
 
     def connection_lost(self, _: Exception | None) -> None:
         """End everything: nobody is left to answer."""
+        self._lost = True
         server = self._server
         server.connections.discard(self)
         server.refused.discard(self)
@@ -154,7 +156,8 @@ class ClientConnection(Intake):
         except (asyncio.CancelledError, ClientGone):
             # The client left; what the request held was given back on the way here. If it is a cancellation of another
             # kind, the client must not wait for an answer that will not come.
-            self._transport.abort()
+            if not self._lost:
+                self._transport.abort()
         except Exception as fault:  # noqa: BLE001 -- a fault in one connection must end there
             self._transport.abort()
             self._server.loop.call_exception_handler(
@@ -226,7 +229,8 @@ class ClientConnection(Intake):
 
     def _break(self, request: Request, reply: Reply, error: BaseException) -> None:
         """End an answer that cannot be finished: it must not look whole."""
-        reset(self._transport)
+        if not self._lost:
+            reset(self._transport)
         cancelled = isinstance(error, asyncio.CancelledError)
         reply.close((request.cut or ClientGone()) if cancelled else error)
 

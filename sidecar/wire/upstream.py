@@ -48,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep_alive",
         "_left",
         "_loop",
+        "_lost",
         "_on_idle",
         "_on_lost",
         "_reader",
@@ -81,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._reader: ChunkedReader | None = None
         self._left = 0
+        self._lost = False  # after that, plain asyncio's transports cannot even be aborted any more
         self._interim = 0
         self._keep_alive = False
         self.authority = authority
@@ -389,7 +391,7 @@ class UpstreamConnection(asyncio.Protocol):
             request.body.detach()
         if self._state != _CLOSED:
             self._state = _CLOSED
-        if self.transport is not None:
+        if not self._lost:
             self.transport.abort()
 
     # --- asyncio.Protocol ---
@@ -412,6 +414,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
+        self._lost = True
         state, self._state = self._state, _CLOSED
         why = f"connection lost: {exc}" if exc else "connection closed"
         if state == _HEAD:

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import h11
 
@@ -208,7 +209,9 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
         for conn in self.conns:
-            conn.writer.transport.abort()
+            # asyncio forgets its loop when a transport was closed with bytes still to send, and then abort() fails.
+            with suppress(AttributeError):
+                conn.writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
