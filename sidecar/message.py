@@ -312,7 +312,6 @@ class Request:
     task: "asyncio.Task[Any] | None" = None  # that answers it; whoever bounds it by time cancels this
     client = ""
     host = b""
-    scheme = b"http"
     keep_alive = True
     expects_continue = False
     upgrade: bytes | None = None

@@ -171,7 +171,6 @@ def read_request(head: bytes, peer: Peer, rules: ForwardRules) -> tuple[Request,
     request = Request(method, target, section.fields, minor)
     request.host = section.host
     request.keep_alive = section.keep_alive
-    request.scheme = rules.scheme
     if section.length is not None:
         request.length = section.length
     if target[:1] != b"/":

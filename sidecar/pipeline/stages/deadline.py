@@ -45,9 +45,7 @@ class TotalDeadline(Stage):
             if ours and isinstance(error, asyncio.CancelledError):
                 raise TotalTimeout from None
             raise
-        lane.stop(exchange)
-        if exchange.total_timer is not None:
-            exchange.total_timer.cancel()
+        self._stop(exchange)
         return reply
 
     def _stop(self, exchange: Exchange) -> None:
