@@ -50,6 +50,10 @@ class WhyNotRetried(StrEnum):
     BREAKER_OPEN = "breaker_open"
     RETRIES_SPENT = "retries_spent"
     HEAD_SENT = "head_sent"
+    OVERLOAD = "overload"  # the next attempt got no slot or no connection
+    TOLD_NOT_TO = (
+        "told_not_to"  # the upstream says that repeating is of no use, or that it has done so itself
+    )
 
 
 MEANINGS: dict[Fate, str] = {

@@ -100,10 +100,16 @@ class Body:
     """One body under way. `moved_at` is the time of the last sign of life, read from `clock`.
 
     `limit` bounds its size in bytes; past it the body fails with what `on_limit` gives.
+
+    A body that may have to be sent again is told to `keep` what passes through it, up to so many bytes; `rewind` then
+    puts it all back in front, for another drain. It goes through while it is kept, so a body larger than that is
+    streamed like any other, and simply cannot be rewound.
     """
 
     __slots__ = (
         "_clock",
+        "_keep",
+        "_kept",
         "_on_end",
         "_pieces",
         "_sink",
@@ -142,6 +148,8 @@ class Body:
         self.limit: int | None = None
         self.on_limit: Callable[[], BaseException] | None = None
         self.idle: float | None = None  # the longest stand-still that is allowed, in seconds
+        self._kept: list[bytes] | None = None  # what has passed through, while it may be asked for again
+        self._keep = 0  # how many bytes more may be kept
         self.began_at = self.moved_at = clock()
 
     def __repr__(self) -> str:
@@ -161,6 +169,8 @@ class Body:
             self.fail(self.on_limit())
             return
         if self._sink is not None:
+            if self._kept is not None:
+                self._remember(data)
             self._sink(data)
             return
         self._pieces.append(data)
@@ -202,6 +212,8 @@ class Body:
         while self._pieces and self._sink is sink:
             piece = self._pieces.popleft()
             self.waiting -= len(piece)
+            if self._kept is not None:
+                self._remember(piece)
             sink(piece)
         if self.paused and self._sink is sink and not self.held:
             self.resume()
@@ -220,6 +232,8 @@ class Body:
         whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self.waiting = 0
+        if self._kept is not None and whole:
+            self._remember(whole)
         return whole
 
     def discard(self) -> None:
@@ -230,6 +244,39 @@ class Body:
         self._on_end = None
         self.held = False
         self.resume()
+
+    def keep(self, most: int) -> None:
+        """Begin, before anything was drained, to keep what passes through a sink or `take_whole`, up to `most` bytes."""
+        self._kept = []
+        self._keep = most
+
+    def rewind(self) -> bool:
+        """Put back what was kept, for a drain that begins at the first byte. False: it is not all here any more.
+
+        The drain before must have let go (`detach`), or have got everything.
+        """
+        kept = self._kept
+        if kept is None or self.error is not None:
+            return False
+        self._sink = self._on_end = None
+        self.held = False
+        self._kept = []
+        for piece in reversed(kept):
+            self._pieces.appendleft(piece)
+            self._keep += len(piece)
+            self.waiting += len(piece)
+        return True
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._kept = None
+
+    def _remember(self, data: bytes) -> None:
+        self._keep -= len(data)
+        if self._keep < 0:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept.append(data)
 
     async def read(self) -> bytes:
         """Give the next piece, b"" at the end.

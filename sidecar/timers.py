@@ -38,14 +38,15 @@ class Lane(Generic[K]):
         """Tell whether the timer of `key` runs."""
         return key in self._due
 
-    def start(self, key: K) -> None:
-        """Start, or start again, the timer of `key`."""
+    def start(self, key: K) -> float:
+        """Start, or start again, the timer of `key`. Gives when it will run out."""
         due = self._due
         if key in due:
             del due[key]  # to the end of the order, where its new time belongs
-        due[key] = self._time() + self.delay
+        due[key] = when = self._time() + self.delay
         if self._timer is None:
-            self._timer = self._loop.call_at(due[key], self._wake)
+            self._timer = self._loop.call_at(when, self._wake)
+        return when
 
     def stop(self, key: K) -> None:
         """Stop the timer of `key`; nothing happens if it does not run."""

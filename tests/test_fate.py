@@ -43,6 +43,8 @@ def test_the_reasons_not_to_retry_are_these_words() -> None:
         "breaker_open",
         "retries_spent",
         "head_sent",
+        "overload",
+        "told_not_to",
     ]
 
 

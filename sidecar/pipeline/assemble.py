@@ -13,8 +13,10 @@
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from random import random  # the one place that takes it; everything inside is given it
+from typing import Any
 
 from sidecar.counts import Histogram
 from sidecar.message import Reply
@@ -42,14 +44,20 @@ class Policy:
     max_body: int | None = None
 
 
+def _no_background(work: Coroutine[Any, Any, None]) -> None:
+    work.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the stages of every route share."""
+    """What the stages of every route share. `spawn` runs what goes on after the answer, in a task that somebody owns."""
 
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
     answers: Answers
     on_fault: Callable[[Exchange, Exception], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], None] = _no_background
+    chance: Callable[[], float] = random  # in [0, 1): jitter, and the share of requests that a fault hits
 
 
 @dataclass(frozen=True, slots=True)

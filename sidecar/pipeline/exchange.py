@@ -1,10 +1,11 @@
 """One request on its way through its route: what the stages share, and what will be told of it afterwards."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
-from sidecar.errors import RequestError
+from sidecar.errors import RequestError, UpstreamFailed
 from sidecar.fate import Fate, WhyNotRetried
 from sidecar.message import Reply, Request
 
@@ -23,6 +24,8 @@ class Exchange:
 
     `clock` measures (in life finer than the loop's time, which steps in milliseconds on uvloop; in virtual time it is
     the loop's). `sink` gets the exchange once, when everything is over. `idle` and `lifetime` bound the response's body.
+    `deadline` is on the loop's clock, None without `timeout.total`. `extra` are fields for whatever answer the client
+    gets, be it the upstream's or ours. `would` names what policies in shadow would have done.
 
     A plain class with defaults on it: what a request does not have costs it nothing to set.
     """
@@ -39,6 +42,12 @@ class Exchange:
     attempt_expired = False
     total_timer: asyncio.TimerHandle | None = None
     attempt_timer: asyncio.TimerHandle | None = None
+    total: float | None = None
+    deadline: float | None = None
+    retrying = False  # a retry is configured: where there was none, the record says why
+    extra: tuple[tuple[bytes, bytes], ...] = ()
+    would: tuple[str, ...] = ()
+    queued = 0.0  # seconds spent in queues of bulkheads
     idle: float | None = None
     lifetime: float | None = None
 
@@ -79,6 +88,13 @@ class Exchange:
             return 0.0
         return body.moved_at + bound - now
 
+    def time_left(self, now: float) -> float:
+        """Give for how many seconds from `now` (the loop's time) an answer can still be of use; infinity: no deadline."""
+        if self.deadline is None or self.total is None:
+            return math.inf
+        left = self.deadline - now
+        return left if self.request.body is None else max(left, self.upload_left(self.total, now))
+
     def answer(self, reply: Reply, fate: Fate) -> None:
         """Note the head that goes to the client, and with which word; the end comes with the body."""
         self.fate = fate
@@ -95,6 +111,8 @@ class Exchange:
         """End: an error after the head changes the word, since the client did not get what the head promised."""
         if error is not None:
             self.error = error
+            if self.retrying and isinstance(error, UpstreamFailed):
+                self.why_not_retried = WhyNotRetried.HEAD_SENT
             self.fate = error.fate if isinstance(error, RequestError) else Fate.INTERNAL
         self.finished_at = self.clock()
         self.sink(self)

@@ -36,7 +36,8 @@ class TotalDeadline(Stage):
         task = exchange.task or exchange.current_task()
         already = task.cancelling()
         lane = self._lane
-        lane.start(exchange)
+        exchange.total = lane.delay
+        exchange.deadline = lane.start(exchange)
         try:
             reply = await self.next(exchange)
         except BaseException as error:

@@ -1,7 +1,7 @@
 """The outermost stage: whatever happens inside, the client gets an answer and the request exactly one fate.
 
 Here errors become replies, an unforeseen exception becomes this one request's 500 (and nobody else's), every answer
-gets its `X-Request-ID`, and the exchange is told its end, through the reply's closers, when the body is over.
+gets its `X-Request-ID` and what the stages have to say on it (`Exchange.extra`), and the exchange is told its end, through the reply's closers, when the body is over.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class RecordStage(Stage):
         except Exception as fault:  # noqa: BLE001 -- isolation: a fault is this request's alone
             self._on_fault(exchange, fault)
             return self._explain(exchange, Internal(type(fault).__name__))
-        reply.extra += ((b"X-Request-ID", exchange.request.request_id),)
+        reply.extra += ((b"X-Request-ID", exchange.request.request_id), *exchange.extra)
         fate = exchange.fate
         if fate is None:
             fate = _OK if reply.status < 500 else Fate.UPSTREAM_STATUS
@@ -58,6 +58,7 @@ class RecordStage(Stage):
     def _explain(self, exchange: Exchange, error: RequestError) -> Reply:
         exchange.error = error
         reply = self._answers.for_error(error, exchange.request, exchange.route)
+        reply.extra += exchange.extra
         exchange.answer(reply, error.fate)
         return reply
 
