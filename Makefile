@@ -4,7 +4,7 @@
 # installation: pip runs again only when pyproject.toml or the pins are newer than the stamp.
 #
 #   make test PYTHON=python3.11 VENV=.venv311        another interpreter, beside the usual environment
-#   make test ARGS="tests/wire -x"                   words handed on to the tool (test, demo, bench, fuzz)
+#   make test ARGS="tests/wire -x"                   words handed on to the tool (also demo, soak, mutation, bench, fuzz)
 
 VENV ?= .venv
 PYTHON ?=
@@ -17,10 +17,10 @@ PINS := deploy/constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo install test lint types check bench fuzz clean
+.PHONY: help demo install test lint types check soak mutation bench fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.run ## start a service that misbehaves, with the sidecar in front of it (Ctrl-C ends it)
 	@$(PY) -m sidecar demo $(ARGS)
@@ -39,6 +39,12 @@ types: $(VENV)/.dev ## mypy --strict over package, tests and bench
 	@$(PY) -m mypy
 
 check: lint types test ## lint, types and test: what a change must pass
+
+soak: $(VENV)/.dev ## live through an hour of an outage, in virtual time, a thousand times
+	@$(PY) -m tests.soak $(ARGS)
+
+mutation: $(VENV)/.mutation ## change the policies, one small change at a time, and see whether their tests notice
+	@$(PY) -m tests.mutation $(ARGS)
 
 bench: $(VENV)/.bench ## the same load through the sidecar, nginx, HAProxy and Envoy
 	@$(PY) -m bench $(ARGS)
@@ -69,6 +75,11 @@ $(VENV)/.bench: pyproject.toml $(PINS) | $(PY)
 $(VENV)/.fuzz: pyproject.toml $(PINS) | $(PY)
 	@echo "installing the sidecar and the fuzzer in $(VENV)"
 	@$(PIP) install --editable '.[dev,fuzz]' --constraint $(PINS)
+	@touch $(VENV)/.run $(VENV)/.dev $@
+
+$(VENV)/.mutation: pyproject.toml $(PINS) | $(PY)
+	@echo "installing the sidecar and the mutation tester in $(VENV)"
+	@$(PIP) install --editable '.[dev,mutation]' --constraint $(PINS)
 	@touch $(VENV)/.run $(VENV)/.dev $@
 
 # The first interpreter that is new enough and can make an environment. A candidate is run, not looked up: a version

@@ -1,13 +1,15 @@
 """The comparison: every row through every proxy, in turn, several times; medians, and ratios of medians.
 
-The runs interleave (A B C D, A B C D, …), so that a slow minute of the machine hits all of them. Each run
-warms up first. What counts is CPU time per request of the proxy's process tree: unlike requests/s it does not
-depend on whether the generator keeps up. `busy` is the share of its core that the proxy used; well below 1
-means that requests/s and latency say more about the generator than about the proxy.
+The runs interleave (A B C D, A B C D, …), so that a slow minute of the machine hits all of them; where a row compares
+two loads of the sidecar instead of the proxies, those do. Each run warms up first. What counts is CPU time per
+request of the proxy's process tree: unlike requests/s it does not depend on whether the generator keeps up. `busy` is
+the share of its core that the proxy used; well below 1 means that requests/s and latency say more about the generator
+than about the proxy.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -16,11 +18,12 @@ from bench.cores import Layout
 from bench.field import Field
 from bench.peers import Proxy
 from bench.results import Journal
-from bench.rows import HEADLINE, Row
+from bench.rows import CACHE_HIT, HEADLINE, OPEN_BREAKER, POLICIES, Row
 
 __all__ = ["Plan", "Run", "as_table", "measure", "median", "ratios", "run", "verdicts"]
 
 MIB = 1024 * 1024
+Taker = tuple[str, Row, Proxy]  # who takes part in a row: its name there, its load, the process
 RATED = ("cpu_us", "requests_per_s", "p50_ms", "p99_ms")  # what is compared as a ratio
 OURS = "sidecar"
 
@@ -57,22 +60,36 @@ def run(ground: Field, plan: Plan, journal: Journal, say: Callable[[str], None])
     """Measure every row; the journal is written after each. Returns the rows as they stand in it."""
     done: list[dict[str, Any]] = []
     for row in plan.rows:
-        with ground.start_all() as proxies:
-            runs = _in_turn(row, proxies, plan, ground.cores, say)
+        if row.beside is not None and OURS not in ground.programs:
+            say(f"{row.name} left out: it is of the sidecar alone")
+            continue
+        with _takers(ground, row) as takers:
+            runs = _in_turn(row, takers, plan, ground.cores, say)
         done.append(_as_json(row, runs))
         journal.note(ground, rows=done, verdicts=[verdict.as_json() for verdict in verdicts(done)])
     return done
 
 
+@contextmanager
+def _takers(ground: Field, row: Row) -> Iterator[list[Taker]]:
+    """Run whoever takes part in a row: every proxy under its load, or the sidecar under its two loads."""
+    if row.beside is None:
+        with ground.start_all(row.setup) as proxies:
+            yield [(proxy.name, row, proxy) for proxy in proxies]
+    else:
+        with ground.start(OURS, setup=row.setup) as proxy:
+            yield [(OURS, row, proxy), (row.beside.name, row.beside, proxy)]
+
+
 def _in_turn(
-    row: Row, proxies: list[Proxy], plan: Plan, cores: Layout, say: Callable[[str], None]
+    row: Row, takers: list[Taker], plan: Plan, cores: Layout, say: Callable[[str], None]
 ) -> dict[str, list[Run]]:
-    runs: dict[str, list[Run]] = {proxy.name: [] for proxy in proxies}
+    runs: dict[str, list[Run]] = {name: [] for name, _, _ in takers}
     for turn in range(plan.runs):
-        for proxy in proxies:
+        for name, load, proxy in takers:
             if plan.warm_up:
-                wrk.run(row, proxy.port, plan.warm_up, cores)
-            runs[proxy.name].append(measure(row, proxy, plan.seconds, cores))
+                wrk.run(load, proxy.port, plan.warm_up, cores)
+            runs[name].append(measure(load, proxy, plan.seconds, cores))
         told = ", ".join(f"{name} {table.number(of[-1].cpu_us)}" for name, of in runs.items())
         say(f"{row.name} {turn + 1}/{plan.runs}, CPU µs per request: {told}")
     return runs
@@ -143,27 +160,29 @@ def _as_json(row: Row, runs: dict[str, list[Run]]) -> dict[str, Any]:
     }
 
 
+BOUNDS: tuple[tuple[Row, str, str, str, Callable[[str, float, float], targets.Verdict], float], ...] = (
+    (HEADLINE, "envoy", "cpu_us", "CPU per request", targets.at_most, targets.CPU_TO_ENVOY),
+    (HEADLINE, "nginx", "cpu_us", "CPU per request", targets.at_most, targets.CPU_TO_NGINX),
+    (HEADLINE, "envoy", "p99_ms", "p99", targets.at_most, targets.P99_TO_ENVOY),
+    (POLICIES, "envoy", "cpu_us", "CPU per request", targets.at_most, targets.POLICIES_CPU_TO_ENVOY),
+    (POLICIES, "nginx", "cpu_us", "CPU per request", targets.at_most, targets.POLICIES_CPU_TO_NGINX),
+    (CACHE_HIT, POLICIES.name, "requests_per_s", "requests/s", targets.at_least, targets.HIT_TO_MISS),
+    (OPEN_BREAKER, POLICIES.name, "requests_per_s", "requests/s", targets.at_least, targets.REFUSAL_TO_PASS),
+)
+
+
 def verdicts(rows: Sequence[dict[str, Any]]) -> list[targets.Verdict]:
-    """Hold the headline row against its targets, as far as it was run."""
-    found = next((row for row in rows if row["name"] == HEADLINE.name), None)
-    if found is None:
-        return []
-    bounds = (
-        ("envoy", "cpu_us", "CPU per request", targets.CPU_TO_ENVOY),
-        ("nginx", "cpu_us", "CPU per request", targets.CPU_TO_NGINX),
-        ("envoy", "p99_ms", "p99", targets.P99_TO_ENVOY),
-    )
+    """Hold the rows that have targets against them, as far as they were run."""
+    found = {row["name"]: row["ratios"] for row in rows}
     return [
-        targets.at_most(
-            f"{HEADLINE.name}, {words}, ratio to {peer}", found["ratios"][peer][figure]["ratio"], limit
-        )
-        for peer, figure, words, limit in bounds
-        if figure in found["ratios"].get(peer, {})
+        judge(f"{row.name}, {words}, ratio to {other}", found[row.name][other][figure]["ratio"], limit)
+        for row, other, figure, words, judge, limit in BOUNDS
+        if figure in found.get(row.name, {}).get(other, {})
     ]
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Show the medians; a `ratio` is the sidecar's figure to its left divided by this proxy's."""
+    """Show the medians; a `ratio` is the sidecar's figure to its left divided by this line's."""
     head = [
         "row",
         "proxy",

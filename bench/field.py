@@ -14,6 +14,7 @@ from bench import peers
 from bench.cores import Layout, layout
 from bench.peers import Missing, Program, Proxy
 from bench.process import NotStarted
+from bench.rows import Setup
 
 __all__ = ["Field", "entered"]
 
@@ -28,20 +29,27 @@ class Field:
     programs: dict[str, Program]
     missing: dict[str, str] = field(default_factory=dict)
 
-    def start(self, name: str, *, idle_timeout: str = "60s") -> AbstractContextManager[Proxy]:
+    def start(
+        self, name: str, *, idle_timeout: str = "60s", setup: Setup = "plain"
+    ) -> AbstractContextManager[Proxy]:
         """Run one proxy. Raises NotStarted."""
         return peers.proxy(
-            self.programs[name], self.where, self.upstream_port, self.cores, idle_timeout=idle_timeout
+            self.programs[name],
+            self.where,
+            self.upstream_port,
+            self.cores,
+            idle_timeout=idle_timeout,
+            setup=setup,
         )
 
     @contextmanager
-    def start_all(self) -> Iterator[list[Proxy]]:
+    def start_all(self, setup: Setup = "plain") -> Iterator[list[Proxy]]:
         """Run every proxy. One that does not start is told in `missing` and takes no further part."""
         with ExitStack() as stack:
             running = []
             for name in tuple(self.programs):
                 try:
-                    running.append(stack.enter_context(self.start(name)))
+                    running.append(stack.enter_context(self.start(name, setup=setup)))
                 except NotStarted as failure:
                     self.missing[name] = str(failure)
                     del self.programs[name]

@@ -40,7 +40,7 @@ def record(ground: Field, row: Row, seconds: float, out: Path) -> str:
     That is one line for each stack, with its count; any flame graph viewer reads it. Returns the same text.
     """
     sampler = find()
-    with ground.start("sidecar") as proxy:
+    with ground.start("sidecar", setup=row.setup) as proxy:
         wrk.run(row, proxy.port, WARM, ground.cores)
         command = [sampler, "record", "--nonblocking", "--rate", str(RATE), "--duration", str(round(seconds))]
         command += ["--format", "raw", "--output", str(out), "--pid", str(proxy.pid)]

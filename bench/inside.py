@@ -6,6 +6,7 @@ a change to the way of a request can be judged in seconds. The rest of a request
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,6 +20,7 @@ from sidecar.pipeline.answers import Answers
 from sidecar.pipeline.assemble import Parts, Policy, assemble
 from sidecar.pipeline.dispatch import Dispatcher
 from sidecar.pipeline.exchange import Exchange
+from sidecar.runtime.background import Background
 from sidecar.telemetry.ids import request_ids, traceparent
 from sidecar.telemetry.record import Recorder
 from sidecar.wire.inbound import ForwardRules
@@ -77,7 +79,15 @@ def _server(loop: asyncio.AbstractEventLoop) -> Server:
         raise error
 
     pool = Pool(loop, connect, authority=b"a", connect_timeout=2, max_connections=100, idle_timeout=60)
-    parts = Parts(loop, time.perf_counter, Answers("auto"), fault)
+    parts = Parts(
+        loop,
+        time.perf_counter,
+        Answers("auto"),
+        fault,
+        spawn=Background(loop).spawn,
+        chance=random.random,  # noqa: TID251 - as `runtime` gives it
+        wall=time.time,  # noqa: TID251 - as above
+    )
     pipeline = assemble(
         Policy("all", "app"), parts, Histogram(), lambda exchange: pool.send(exchange.request)
     )

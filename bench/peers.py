@@ -19,9 +19,9 @@ from string import Template
 
 from bench.cores import Layout
 from bench.process import ROOT, free_port, started, wait_ready
-from bench.rows import SIZES
+from bench.rows import SIZES, Setup
 
-__all__ = ["NAMES", "Missing", "Program", "Proxy", "locate", "proxy", "short_version", "upstream"]
+__all__ = ["NAMES", "Missing", "Program", "Proxy", "locate", "proxy", "short_version", "template", "upstream"]
 
 NAMES = ("sidecar", "nginx", "haproxy", "envoy")  # the order of every table
 TEMPLATES = Path(__file__).with_name("templates")
@@ -76,7 +76,13 @@ def upstream(nginx: Program, where: Path, cores: Layout) -> Iterator[int]:
 
 @contextmanager
 def proxy(
-    program: Program, where: Path, upstream_port: int, cores: Layout, *, idle_timeout: str = "60s"
+    program: Program,
+    where: Path,
+    upstream_port: int,
+    cores: Layout,
+    *,
+    idle_timeout: str = "60s",
+    setup: Setup = "plain",
 ) -> Iterator[Proxy]:
     """Run a proxy on its own core in front of the upstream; gives it once it answers.
 
@@ -89,14 +95,20 @@ def proxy(
         "port": port,
         "ops_port": ops_port,
         "idle_timeout": idle_timeout,
+        "down_port": free_port(),  # of the service that is down: nobody listens there
     }
-    config = _write(where, _CONFIG[program.name], **values)
+    config = _write(where, template(program.name, setup), **values)
     log = where / f"{program.name}.log"
     begin = time.monotonic()
     with started(_COMMAND[program.name](program, config), cores.proxy, log=log) as process:
         ready = (ops_port, "/health/ready") if ops_port else (port, "/128")
         wait_ready(process, *ready, log=log)
         yield Proxy(program.name, process.pid, port, time.monotonic() - begin, ops_port)
+
+
+def template(name: str, setup: Setup) -> str:
+    """Give the name of a proxy's template. Those that have no policies are set up as ever."""
+    return (_WITH_POLICIES if setup == "policies" else _CONFIG).get(name, _CONFIG[name])
 
 
 def _write(where: Path, name: str, **values: object) -> Path:
@@ -197,6 +209,7 @@ _CONFIG = {
     "haproxy": "haproxy.cfg",
     "envoy": "envoy.yaml",
 }
+_WITH_POLICIES = {"sidecar": "sidecar-policies.yaml", "envoy": "envoy-policies.yaml"}
 _COMMAND: dict[str, Callable[[Program, Path], list[str]]] = {
     "sidecar": _sidecar_command,
     "nginx": _nginx_command,

@@ -20,6 +20,7 @@ WORDS = {
     "close": "GET {}, new connections",
     "post": "POST {}, keep-alive",
     "varied": "GET {}, heads vary",
+    "policies": "GET {}, all policies on",
 }
 COLUMNS = 4
 FIGURES = {
@@ -31,10 +32,14 @@ Row = dict[str, Any]
 
 
 def panels(document: Document) -> dict[str, list[Row]]:
-    """Group the rows that differ only in the number of connections, under the title of their panel."""
+    """Group the rows that differ only in the number of connections, under the title of their panel.
+
+    A row that compares the sidecar with itself has none.
+    """
     grouped: dict[str, list[Row]] = {}
     for row in document["rows"]:
-        grouped.setdefault(WORDS[row["load"]].format(_size(row["size"])), []).append(row)
+        if row["load"] in WORDS:
+            grouped.setdefault(WORDS[row["load"]].format(_size(row["size"])), []).append(row)
     return grouped
 
 
@@ -43,7 +48,7 @@ def _size(size: int) -> str:
 
 
 def draw(document: Document, stem: Path) -> list[Path]:
-    """Write `stem-cpu` and `stem-p99`, each `.svg` and `.png`.
+    """Write `stem-cpu` and `stem-p99`, each `.svg` and `.png`; nothing where no row has a panel.
 
     Raises ImportError without matplotlib (extra `bench`).
     """
@@ -54,6 +59,8 @@ def draw(document: Document, stem: Path) -> list[Path]:
         {"font.size": 9, "svg.hashsalt": "bench", "axes.spines.top": False, "axes.spines.right": False}
     )
     written: list[Path] = []
+    if not panels(document):
+        return written
     for name, (figure, title) in FIGURES.items():
         drawn = _figure(document, figure, title)
         for suffix in ("svg", "png"):

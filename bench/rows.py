@@ -2,21 +2,43 @@
 
 A row is a kind of load, a response size and a number of connections. Its name says all three, as in
 `keep-128B-64`, and rows are chosen by patterns over names (`keep-*-64`).
+
+Most rows put the proxies beside each other as they forward, with their timeouts and little else. In the row of the
+policies the sidecar and Envoy decide all that they can decide of a request as well; nginx and HAProxy forward as ever.
+The last two rows are of the sidecar alone, beside a load of its own: what a policy saves is a ratio of the same process.
 """
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-__all__ = ["CONNECTIONS", "HEADLINE", "LOADS", "ROWS", "SIZES", "Load", "Row", "select", "size_label"]
+__all__ = [
+    "CACHE_HIT",
+    "CONNECTIONS",
+    "HEADLINE",
+    "LOADS",
+    "OPEN_BREAKER",
+    "POLICIES",
+    "ROWS",
+    "SIZES",
+    "Load",
+    "Row",
+    "Setup",
+    "select",
+    "size_label",
+]
 
-Load = Literal["keep", "close", "post", "varied"]
+Load = Literal["keep", "close", "post", "varied", "policies", "cache-hit", "breaker-open"]
+Setup = Literal["plain", "policies"]
 
 LOADS: dict[Load, str] = {
     "keep": "GET, kept-alive connections",
     "close": "GET, a new connection for every request",
     "post": "POST of 10 KiB, kept-alive connections",
     "varied": "GET, kept-alive connections, no head like another",
+    "policies": "GET, kept-alive connections, no target like another: every stage decides, the cache never has a copy",
+    "cache-hit": "GET, kept-alive connections, always the target of which the cache has a fresh copy",
+    "breaker-open": "GET, kept-alive connections, as `policies`, to a service that is down: the breaker refuses",
 }
 SIZES = (128, 10 * 1024, 1000 * 1024)
 CONNECTIONS = (1, 64, 512)
@@ -30,23 +52,37 @@ def size_label(size: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One load. `size` is of the response body in bytes, for `post` of the request body."""
+    """One load. `size` is of the response body in bytes, for `post` of the request body; 0: none of the upstream's.
+
+    `beside` is the load of its own that the sidecar is compared with, None where it is compared with the other proxies.
+    """
 
     load: Load
     size: int
     connections: int
+    beside: "Row | None" = None
 
     @property
     def name(self) -> str:
         """The load, the size and the number of connections in one word."""
-        return f"{self.load}-{size_label(self.size)}-{self.connections}"
+        size = f"-{size_label(self.size)}" if self.size else ""
+        return f"{self.load}{size}-{self.connections}"
 
     @property
     def path(self) -> str:
-        """The upstream's path that answers in this size."""
-        return "/post" if self.load == "post" else f"/{self.size}"
+        """The path that answers in this size. Below `/down/` the sidecar's route leads to a service that is down."""
+        special = {"post": "/post", "breaker-open": "/down/128"}
+        return special.get(self.load, f"/{self.size}")
+
+    @property
+    def setup(self) -> Setup:
+        """How the proxies are set up for this load."""
+        return "policies" if self.load in {"policies", "cache-hit", "breaker-open"} else "plain"
 
 
+POLICIES = Row("policies", 128, 64)
+CACHE_HIT = Row("cache-hit", 128, 64, beside=POLICIES)
+OPEN_BREAKER = Row("breaker-open", 0, 64, beside=POLICIES)
 ROWS: tuple[Row, ...] = (
     *(
         Row(load, size, count)
@@ -56,8 +92,11 @@ ROWS: tuple[Row, ...] = (
     ),
     *(Row("post", POST_BYTES, count) for count in CONNECTIONS),
     Row("varied", 128, 64),
+    POLICIES,
+    CACHE_HIT,
+    OPEN_BREAKER,
 )
-HEADLINE = Row("keep", 128, 64)  # the row that the project's targets speak of
+HEADLINE = Row("keep", 128, 64)  # the row that most of the project's targets speak of
 
 
 def select(patterns: str) -> list[Row]:

@@ -9,10 +9,14 @@ from dataclasses import asdict, dataclass
 __all__ = [
     "CPU_TO_ENVOY",
     "CPU_TO_NGINX",
+    "HIT_TO_MISS",
     "IDLE_KIB",
     "LEAK_MIB",
     "P99_TO_ENVOY",
+    "POLICIES_CPU_TO_ENVOY",
+    "POLICIES_CPU_TO_NGINX",
     "READY_S",
+    "REFUSAL_TO_PASS",
     "RSS_GROWTH_MIB",
     "RSS_REST_MIB",
     "THROUGHPUT_TO_NGINX",
@@ -25,6 +29,12 @@ __all__ = [
 CPU_TO_ENVOY = 0.75  # CPU per request, row `keep-128B-64`
 CPU_TO_NGINX = 2.2
 P99_TO_ENVOY = 1.0
+POLICIES_CPU_TO_ENVOY = (
+    0.95  # CPU per request, row `policies-128B-64`: all stages on, in Envoy what it has of them
+)
+POLICIES_CPU_TO_NGINX = 2.8  # nginx forwards only
+HIT_TO_MISS = 1.5  # requests a second, row `cache-hit-128B-64`
+REFUSAL_TO_PASS = 1.5  # requests a second, row `breaker-open-64`
 THROUGHPUT_TO_NGINX = 0.6  # bytes a second, row `keep-1000KiB-64`
 RSS_GROWTH_MIB = 20.0  # from rest to the peak of that row
 IDLE_KIB = 10.0  # memory for each of 10 000 idle connections

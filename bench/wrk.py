@@ -5,6 +5,7 @@ request written to the answer read, so a new connection's handshake is in reques
 """
 
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,13 @@ SAMPLE_EVERY = 0.05  # seconds between two looks at the proxy while wrk runs
 ANSWER_LIMIT = 10  # seconds after which wrk counts an answer as timed out
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SCRIPTS = {"keep": None, "close": "close.lua", "post": "post.lua", "varied": "varied.lua"}
+_SCRIPTS = {
+    "close": "close.lua",
+    "post": "post.lua",
+    "varied": "varied.lua",
+    "policies": "distinct.lua",
+    "breaker-open": "distinct.lua",
+}
 
 
 class WrkFailed(Exception):
@@ -34,7 +41,8 @@ class WrkFailed(Exception):
 class Load:
     """What one run of wrk saw. Latencies in seconds.
 
-    `failed` counts socket errors, and answers that are neither 2xx nor 3xx.
+    `failed` counts socket errors, and answers that are neither 2xx nor 3xx; where refusals are what is measured, those
+    that are.
     """
 
     requests: int
@@ -63,11 +71,12 @@ def run(row: Row, port: int, seconds: float, cores: Layout, sample: Callable[[],
     wrk takes whole seconds only; for less it is interrupted, upon which it reports as usual.
     """
     threads = min(cores.workers, row.connections)
-    script = _SCRIPTS[row.load]
+    script = _SCRIPTS.get(row.load)
     command = [find(), "-t", str(threads), "-c", str(row.connections), "-d", f"{max(1, round(seconds))}s"]
     command += ["--latency", "--timeout", f"{ANSWER_LIMIT}s"]
     command += ["-s", str(LUA / script)] if script else []
-    return parse(_watch([*command, f"http://127.0.0.1:{port}{row.path}"], seconds, cores, sample))
+    command += [f"http://127.0.0.1:{port}{row.path}", "--", secrets.token_hex(4)]
+    return parse(_watch(command, seconds, cores, sample), refusals=row.load == "breaker-open")
 
 
 def _watch(command: list[str], seconds: float, cores: Layout, sample: Callable[[], None] | None) -> str:
@@ -100,8 +109,11 @@ def _output(process: subprocess.Popen[str]) -> str | None:
         return None
 
 
-def parse(text: str) -> Load:
-    """Read wrk's report (`--latency`). Raises WrkFailed where it is not one."""
+def parse(text: str, *, refusals: bool = False) -> Load:
+    """Read wrk's report (`--latency`), of a load that should be answered, or refused all along.
+
+    Raises WrkFailed where it is not one.
+    """
     total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m|h)", text)
     p50 = re.search(r"50%\s+([\d.]+)(us|ms|s|m|h)", text)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m|h)", text)
@@ -109,10 +121,11 @@ def parse(text: str) -> Load:
         raise WrkFailed(f"not a report of wrk: {text.strip()[:200]!r}")
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    requests, not_ok = int(total[1]), int(statuses[1]) if statuses else 0
     failed = sum(map(int, socket_errors.groups())) if socket_errors else 0
-    failed += int(statuses[1]) if statuses else 0
+    failed += requests - not_ok if refusals else not_ok
     return Load(
-        requests=int(total[1]),
+        requests=requests,
         seconds=float(total[2]) * _SECONDS[total[3]],
         p50_s=float(p50[1]) * _SECONDS[p50[2]],
         p99_s=float(p99[1]) * _SECONDS[p99[2]],

@@ -14,7 +14,8 @@
         │   ├── NotImplementedCoding a transfer coding other than chunked          501
         │   ├── VersionRefused       not HTTP/1.0 or HTTP/1.1                      505
         │   ├── LoopDetected         the request passed through here before        508
-        │   └── NoRoute                                                            404 no_route
+        │   ├── NoRoute                                                            404 no_route
+        │   └── NotCached            only-if-cached, and there is no copy          504
         ├── Refused                  we did not ask the upstream                   503
         │   ├── RateLimited                                                        429
         │   ├── BulkheadFull
@@ -60,6 +61,7 @@ __all__ = [
     "Maintenance",
     "MethodRefused",
     "NoRoute",
+    "NotCached",
     "NotImplementedCoding",
     "Overloaded",
     "QueueTimeout",
@@ -194,6 +196,13 @@ class NoRoute(ClientError):
     fate = Fate.NO_ROUTE
     proxy_error = "destination_not_found"
     detail = "No route matches this request."
+
+
+class NotCached(ClientError):
+    """`only-if-cached`, and there is no copy that may be used (RFC 9111 §5.2.1.7)."""
+
+    status = 504
+    detail = "There is no stored answer, and the request forbids asking for one (only-if-cached)."
 
 
 class Refused(RequestError):

@@ -21,6 +21,8 @@ class Fate(StrEnum):
     FALLBACK_STALE = "fallback_stale"
     FALLBACK_STATIC = "fallback_static"
     FALLBACK_MOCK = "fallback_mock"
+    FALLBACK_UPSTREAM = "fallback_upstream"
+    FALLBACK_REDIRECT = "fallback_redirect"
     REJECTED_RATE_LIMIT = "rejected_rate_limit"
     REJECTED_BREAKER_OPEN = "rejected_breaker_open"
     REJECTED_BULKHEAD_FULL = "rejected_bulkhead_full"
@@ -65,6 +67,8 @@ MEANINGS: dict[Fate, str] = {
     Fate.FALLBACK_STALE: "the upstream failed; an older copy was served",
     Fate.FALLBACK_STATIC: "the upstream failed; the configured answer was served",
     Fate.FALLBACK_MOCK: "the upstream failed; a made-up answer was served (never in production)",
+    Fate.FALLBACK_UPSTREAM: "the upstream failed; another one answered",
+    Fate.FALLBACK_REDIRECT: "the upstream failed; the client was sent elsewhere",
     Fate.REJECTED_RATE_LIMIT: "the caller is over its quota",
     Fate.REJECTED_BREAKER_OPEN: "the circuit breaker is open",
     Fate.REJECTED_BULKHEAD_FULL: "no slot and no place in the queue",

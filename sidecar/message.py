@@ -245,10 +245,17 @@ class Body:
         self.held = False
         self.resume()
 
-    def keep(self, most: int) -> None:
-        """Begin, before anything was drained, to keep what passes through a sink or `take_whole`, up to `most` bytes."""
+    def keep(self, most: int) -> bool:
+        """Begin, before anything was drained, to keep what passes through a sink or `take_whole`, up to `most` bytes.
+
+        False: somebody further out keeps it already, who is also the one to `forget` it.
+        """
+        if self._kept is not None:
+            self._keep = max(self._keep, most)
+            return False
         self._kept = []
         self._keep = most
+        return True
 
     def rewind(self) -> bool:
         """Put back what was kept, for a drain that begins at the first byte. False: it is not all here any more.

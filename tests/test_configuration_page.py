@@ -12,23 +12,37 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sidecar.config import model
+from sidecar.config import model, policies
+from sidecar.config.alternatives import NamedOr, Off, OneOrMany, Short, WordOr
 from sidecar.config.complete import PROFILES
-from sidecar.config.kinds import Choice, Count, Duration, File, Kind, Name, OneOrMany, Only, Size, Switch
+from sidecar.config.http_kinds import FieldName, FieldValue, LimitKey, RetryOn, Status
+from sidecar.config.kinds import (
+    Choice,
+    Count,
+    Duration,
+    File,
+    Kind,
+    Name,
+    Number,
+    Only,
+    Percent,
+    RateOf,
+    Size,
+    Switch,
+)
 from sidecar.config.later import LATER
 from sidecar.config.lint import RULES
+from sidecar.config.presets import PRESETS
 from sidecar.config.schema import json_schema
-from sidecar.config.shape import plain_field, shape_of
+from sidecar.config.shape import Model, plain_field, shape_of
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
 TABLES = dict(re.findall(r"<!-- keys: (\w+) -->\n(.*?)<!-- end -->", PAGE, re.DOTALL))
 MODELS = [
     each
-    for name, each in vars(model).items()
-    if isinstance(each, type)
-    and issubclass(each, model.Model)
-    and name in model.__all__
-    and each is not model.Model
+    for module in (model, policies)
+    for name in module.__all__
+    if isinstance(each := getattr(module, name), type) and issubclass(each, Model) and each is not Model
 ]
 
 
@@ -62,7 +76,7 @@ def test_the_page_names_the_keys_of_later_versions() -> None:
 def test_the_page_says_what_the_profiles_change() -> None:
     section = PAGE.partition("## Profiles")[2].partition("\n## ")[0]
     said = {
-        (profile, key.replace("NAME", "*"), value)
+        (profile, key, value)
         for profile, key, value in re.findall(
             r"^\| `(\w+)` \| `([\w.]+)` \| `(\w+)` \|$", section, re.MULTILINE
         )
@@ -71,7 +85,7 @@ def test_the_page_says_what_the_profiles_change() -> None:
     same = {("testing", "access_log", "errors")}
 
     assert said | same == {
-        (profile, key, value) for profile, changes in PROFILES.items() for key, value in changes.items()
+        (profile, key, str(value)) for profile, changes in PROFILES.items() for key, value in changes.items()
     }
 
 
@@ -79,8 +93,33 @@ def test_the_page_has_every_warning() -> None:
     section = PAGE.partition("## Warnings")[2]
 
     assert re.findall(r"^\| `([\w-]+)` \| (.+) \|$", section, re.MULTILINE) == [
-        (each.id, each.why) for each in RULES.values()
+        (each.id, each.why) for _, each in sorted(RULES.items())
     ]
+
+
+def test_the_page_has_the_numbers_of_every_preset() -> None:
+    section = PAGE.partition("## Presets")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| `(.+)` \|$", section, re.MULTILINE)
+    said = {
+        (stage, name): values for stage, names, values in rows for name in re.findall(r"`([\w-]+)`", names)
+    }
+
+    assert said == {
+        (stage, name): numbers(values)
+        for stage, presets in PRESETS.items()
+        for name, values in presets.items()
+    }
+
+
+def numbers(values: object) -> str:
+    """What a preset says as one would write it, but for the triggers that it switches off."""
+    if isinstance(values, dict):
+        return ", ".join(
+            f"{key}: {{{numbers(each)}}}" if isinstance(each, dict) else f"{key}: {numbers(each)}"
+            for key, each in values.items()
+            if each != "off"
+        )
+    return f"[{', '.join(map(str, values))}]" if isinstance(values, list) else str(values)
 
 
 def table(each: type[BaseModel]) -> str:
@@ -89,29 +128,52 @@ def table(each: type[BaseModel]) -> str:
 
 
 def row(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {value_of(field)} | {default_of(field)} | {field.description} |"
+    return f"| `{name}` | {value_of(name, field)} | {default_of(field)} | {field.description} |"
 
 
 def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if shape_of(field).model is not None:
-        return ""
     default = plain_field(field, field.default)
-    return "" if default is None or default == [] else f"`{default}`".replace("`True`", "`true`")
+    if default is None or default in ([], {}) or (shape_of(field).model is not None and default != "off"):
+        return ""
+    if isinstance(default, list):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{default}`".replace("`True`", "`true`").replace("`False`", "`false`")
 
 
-def value_of(field: FieldInfo) -> str:
+def value_of(name: str, field: FieldInfo) -> str:
     form, below = shape_of(field)
     if below is not None:
         link = f"[{below.__name__}](#{below.__name__.lower()})"
-        return {"model": link, "map": f"names, each with {link}", "list": f"a list of {link}"}[form]
+        forms = {"model": link, "map": f"names, each with {link}", "list": f"a list of {link}"}[form]
+        return forms + "".join(shorter(each) for each in field.metadata)
     if any(isinstance(each, OneOrMany) for each in field.metadata):
         return "text or a list of it"
+    for each in field.metadata:
+        if isinstance(each, WordOr):
+            return ", ".join(f"`{word}`" for word in each.words) + " or a list of text"
     kinds = [each for each in field.metadata if isinstance(each, Kind)]
     if kinds:
         return kind_in_words(kinds[0])
-    return "a list of text" if "tuple" in str(field.annotation) else "names, each with text"
+    return {
+        "retry_on": f"a list of {kind_in_words(RetryOn())}",
+        "count": "a list of statuses, 400 to 599, and `5xx`",
+        "when": "a list of these words",
+    }.get(name, "a list of text" if "tuple" in str(field.annotation) else "names, each with text")
+
+
+def shorter(form: object) -> str:
+    """The words for what may stand instead of a mapping."""
+    match form:
+        case NamedOr():
+            return ", a name, or `off`"
+        case Off():
+            return ", or `off`"
+        case Short():
+            return f", or its `{form.key}` alone"
+        case _:
+            return ""
 
 
 def kind_in_words(kind: Any) -> str:
@@ -120,7 +182,21 @@ def kind_in_words(kind: Any) -> str:
             what = "duration" if isinstance(kind, Duration) else "size"
             return f"{what}, `{kind.low}` to `{kind.high}`" + (", or `off`" if kind.off else "")
         case Count():
-            return f"number, {kind.low} to {kind.high}"
+            return f"number, {kind.low} to {kind.high}" + (", or `off`" if kind.off else "")
+        case Number():
+            return f"number, {kind.low:g} to {kind.high:g}, with decimals"
+        case Percent():
+            return f"percentage, `{kind.low}` to `{kind.high}`" + (", or `off`" if kind.off else "")
+        case RateOf():
+            return f"rate, up to {kind.most}, per `{kind.low}` to `{kind.high}`"
+        case Status():
+            return "a status"
+        case RetryOn():
+            return "the words in the last column, and statuses, 400 to 599"
+        case LimitKey():
+            return "`client_ip`, `route`, `global` or `header:NAME`"
+        case FieldName() | FieldValue():
+            return "the name of a header field"
         case Only():
             return f"`{kind.number}`"
         case Switch():

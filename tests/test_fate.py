@@ -14,6 +14,8 @@ def test_the_fates_are_these_words() -> None:
         "fallback_stale",
         "fallback_static",
         "fallback_mock",
+        "fallback_upstream",
+        "fallback_redirect",
         "rejected_rate_limit",
         "rejected_breaker_open",
         "rejected_bulkhead_full",

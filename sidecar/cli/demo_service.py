@@ -41,6 +41,7 @@ Hello from the demo service. It misbehaves on purpose:
   /ws          a WebSocket that answers with what it hears
   /upload      counts the bytes of the body it is sent
   /bytes/N     N bytes
+  /chaos       is well; the sidecar holds up every other request for it
 """
 
 
@@ -54,6 +55,7 @@ def create_app(
         [
             web.get("/", service.hello),
             web.get("/orders", service.orders),
+            web.get("/chaos", service.chaos),
             web.get("/slow", service.slow),
             web.route("*", "/flaky", service.flaky),
             web.get("/flapping", service.flapping),
@@ -83,6 +85,9 @@ class _Service:
 
     async def orders(self, _: web.Request) -> web.Response:
         return _json(ORDERS)
+
+    async def chaos(self, _: web.Request) -> web.Response:
+        return web.Response(text="not my fault\n")
 
     async def slow(self, request: web.Request) -> web.Response:
         ms = _number(request, "ms", DEFAULT_SLOW_MS, most=LONGEST_MS)

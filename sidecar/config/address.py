@@ -42,6 +42,11 @@ class Address:
         """Tell if this is a unix socket."""
         return self.path is not None
 
+    @property
+    def is_local(self) -> bool:
+        """Tell if nobody but this machine can connect."""
+        return self.is_unix or any(_is_loopback(each) for each in _addresses(self.host.lower()))
+
     def __str__(self) -> str:
         return f"unix://{self.path}" if self.is_unix else f"{_bracketed(self.host)}:{self.port}"
 
@@ -228,6 +233,13 @@ def _is_of_this_machine(host: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _families(host: str) -> set[int]:

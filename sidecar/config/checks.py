@@ -5,7 +5,7 @@ wrong. Where a value is none of its kind they say nothing: that has been said.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
 from sidecar.config.address import Address, parse_endpoint, parse_listen
@@ -13,7 +13,7 @@ from sidecar.config.kinds import NAME
 from sidecar.config.tree import Node
 from sidecar.config.words import did_you_mean, shown
 
-__all__ = ["CHECKS", "Finding"]
+__all__ = ["CHECKS", "Finding", "each_of", "is_unknown"]
 
 
 class Finding(NamedTuple):
@@ -37,7 +37,7 @@ def addresses(root: Node) -> Iterator[Finding]:
 
 def upstream_tls(root: Node) -> Iterator[Finding]:
     """Find TLS settings without https, and a certificate without its key."""
-    for upstream in _each(root, "upstreams"):
+    for upstream in each_of(root, "upstreams"):
         tls = upstream.entries.get("tls")
         if tls is None:
             continue
@@ -51,7 +51,7 @@ def upstream_tls(root: Node) -> Iterator[Finding]:
 def route_names(root: Node) -> Iterator[Finding]:
     """Find names of routes that are taken."""
     first: dict[object, Node] = {}
-    for route in _each(root, "routes"):
+    for route in each_of(root, "routes"):
         name = route.entries.get("name")
         if name and isinstance(name.value, str) and first.setdefault(name.value, name) is not name:
             line = first[name.value].origin.mark.line
@@ -62,22 +62,17 @@ def references(root: Node) -> Iterator[Finding]:
     """Find upstreams that are named and not defined."""
     upstreams = root.entries.get("upstreams")
     known = upstreams.entries if upstreams else {}
-    for route in _each(root, "routes") if known else ():
+    for route in each_of(root, "routes") if known else ():
         name = route.entries.get("upstream")
-        if (
-            name
-            and isinstance(name.value, str)
-            and re.fullmatch(NAME, name.value)
-            and name.value not in known
-        ):
+        if name and is_unknown(name, known):
             yield Finding(
-                name, f"no upstream has the name {shown(name.value)}{did_you_mean(name.value, known)}"
+                name, f"no upstream has the name {shown(name.value)}{did_you_mean(str(name.value), known)}"
             )
 
 
 def matches(root: Node) -> Iterator[Finding]:
     """Find a path that is written in two ways, and a header field asked for twice."""
-    for route in _each(root, "routes"):
+    for route in each_of(root, "routes"):
         match = route.entries.get("match")
         entries = match.entries if match else {}
         if "path" in entries and "path_regex" in entries:
@@ -98,7 +93,13 @@ CHECKS: tuple[Callable[[Node], Iterator[Finding]], ...] = (
 )
 
 
-def _each(root: Node, key: str) -> Iterator[Node]:
+def is_unknown(name: Node, known: Container[str]) -> bool:
+    """Tell if `name` could be one, and is none of those."""
+    return isinstance(name.value, str) and bool(re.fullmatch(NAME, name.value)) and name.value not in known
+
+
+def each_of(root: Node, key: str) -> Iterator[Node]:
+    """Yield the mappings of names, or of a list, at `key`."""
     node = root.entries.get(key)
     yield from (*node.entries.values(), *node.items) if node else ()
 

@@ -9,12 +9,32 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from sidecar.config.alternatives import OFF, NamedOr, Off
 from sidecar.config.emptiness import left_open
-from sidecar.config.kinds import Kind
+from sidecar.config.guesses import guessed
+from sidecar.config.kinds import AFFIRMATIONS, NEGATIONS, Kind
 from sidecar.config.later import belongs_to_a_later_version
 from sidecar.config.model import Config, ErrorsConfig, Listen, Match, Timeouts, UpstreamConfig
+from sidecar.config.policies import (
+    STALE,
+    BreakerConfig,
+    BulkheadConfig,
+    CacheConfig,
+    FallbackStep,
+    FaultConfig,
+    MockStep,
+    RateLimitConfig,
+    RedirectStep,
+    RetryAfterConfig,
+    RetryBudgetConfig,
+    RetryConfig,
+    SlowCall,
+    StaleStep,
+    StaticStep,
+    UpstreamStep,
+)
 from sidecar.config.reader import Document
-from sidecar.config.shape import model_at
+from sidecar.config.shape import field_at, has_required, model_at
 from sidecar.config.tree import Node, data, step
 from sidecar.config.words import Path, did_you_mean, listing, shown
 from sidecar.config.yamltext import scalar
@@ -29,11 +49,25 @@ _FORMS = {
 }
 # What one means who writes a scalar where a mapping belongs.
 _MAIN_KEYS: Mapping[type[BaseModel], str] = {
+    BreakerConfig: "consecutive_failures",
+    BulkheadConfig: "max_concurrent",
+    CacheConfig: "fresh_for",
     ErrorsConfig: "format",
+    FaultConfig: "delay",
     Listen: "traffic",
     Match: "path",
+    MockStep: "body",
+    RateLimitConfig: "limit",
+    RedirectStep: "location",
+    RetryAfterConfig: "max",
+    RetryBudgetConfig: "ratio",
+    RetryConfig: "retries",
+    SlowCall: "duration",
+    StaleStep: "max_age",
+    StaticStep: "body",
     Timeouts: "attempt",
     UpstreamConfig: "url",
+    UpstreamStep: "name",
 }
 
 
@@ -68,11 +102,13 @@ def _unknown(location: Path, root: Node, document: Document) -> str:
     key = str(last)
     model = model_at(Config, above)
     if belongs_to_a_later_version(key, model):
-        return f"{shown(key)} belongs to a stage that this version does not have; remove the key"
+        return f"{shown(key)} belongs to a later version; remove the key"
     known = model.model_fields
     open_key = left_open(_nearest(root, tuple(above))[0], key, frozenset(known), document)
     if open_key:
         return f"unknown key; if it is part of `{open_key}`, indent it below"
+    if guess := guessed(key, model):
+        return f"unknown key; {guess}"
     return "unknown key" + (did_you_mean(key, known) or f"; here can be {listing(known)}")
 
 
@@ -81,12 +117,30 @@ def _wrong(details: ErrorDetails, root: Node, document: Document) -> str:
         return str(details["ctx"]["error"])
     location = details["loc"]
     value = data(_nearest(root, location)[0])
+    rule = _FORMS[details["type"]] + _or_shorter(location)
+    if details["type"] == "model_type" and model_at(Config, location) is FallbackStep:
+        rule = f"must be `{STALE}` or a mapping of keys"
     hint = ""
-    if details["type"] == "tuple_type" and not isinstance(value, dict):
-        hint = f"; write `[{value}]` for one"
+    if details["type"] == "tuple_type":
+        hint = "" if isinstance(value, dict) else f"; write `[{value}]` for one"
     elif details["type"] == "model_type" and not _follows_an_open_one(location, root, document):
         hint = _as_mapping(value, model_at(Config, location))
-    return f"{_FORMS[details['type']]}, not {shown(value)}{hint}"
+    if _forms(location) and isinstance(value, bool | str) and value in NEGATIONS:
+        hint = f"; did you mean `{OFF}`?"
+    return f"{rule}, not {shown(value)}{hint}"
+
+
+def _forms(location: Path) -> tuple[Off, ...]:
+    """Return what may also stand at `location`, where it is not only a mapping or a list."""
+    field = field_at(Config, location)
+    return tuple(each for each in field.metadata if isinstance(each, Off)) if field else ()
+
+
+def _or_shorter(location: Path) -> str:
+    """Return the words for those."""
+    forms = _forms(location)
+    named = ", a name" if any(isinstance(each, NamedOr) for each in forms) else ""
+    return f"{named} or `{OFF}`" if forms else ""
 
 
 def _follows_an_open_one(location: Path, root: Node, document: Document) -> bool:
@@ -101,11 +155,17 @@ def _follows_an_open_one(location: Path, root: Node, document: Document) -> bool
 
 def _as_mapping(value: object, model: type[BaseModel]) -> str:
     """Return a question after the mapping that the scalar `value` stands for, where that is plain to see."""
-    if not isinstance(value, str):
+    if isinstance(value, bool | str) and value in AFFIRMATIONS and not has_required(model):
+        return "; did you mean `{}`?"
+    if not isinstance(value, str | int | float):
         return ""
-    key, colon, rest = value.partition(":")
+    if value == OFF:
+        return "; did you mean `{mode: off}`?" if "mode" in model.model_fields else ""
+    key, colon, rest = str(value).partition(":")
     if colon and key in model.model_fields:
         return f"; did you mean {shown(f'{key}: {rest}')}?"
+    if model is FallbackStep:
+        return f"; did you mean {shown(f'{{{value}: …}}')}?" if value in model.model_fields else ""
     key = _MAIN_KEYS.get(model, "")
     kinds = [kind for kind in model.model_fields[key].metadata if isinstance(kind, Kind)] if key else []
     if not any(kind.accepts(value) for kind in kinds):

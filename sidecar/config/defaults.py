@@ -1,4 +1,4 @@
-"""What `sidecar run --upstream URL` runs: one upstream, one route for everything, and every default.
+"""What `sidecar run --upstream URL` runs: one upstream, one route with a breaker and a bulkhead, and every default.
 
 Complaints name the option that is wrong, `--upstream: message`, for there is no file with lines.
 """
@@ -34,7 +34,13 @@ def for_upstream(url: str, listen: str | None = None, ops: str | None = None) ->
         lines.remove("listen:")
     lines += ["upstreams:", "  upstream:", f"    url: {quoted(escape(url))}"]
     options[len(lines)] = "--upstream"
-    lines += ["routes:", "  - name: everything", "    upstream: upstream"]
+    lines += [
+        "routes:",
+        "  - name: everything",
+        "    upstream: upstream",
+        "    breaker: {}",
+        "    bulkhead: {}",
+    ]
     try:
         loaded = load_text("\n".join(lines), name=COMMAND_LINE, env={})
     except ConfigError as error:

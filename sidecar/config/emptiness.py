@@ -6,10 +6,11 @@ Nearly always the lines below such a key were to be indented.
 from itertools import takewhile
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from sidecar.config.model import Config
 from sidecar.config.reader import Document
-from sidecar.config.shape import shape_of
+from sidecar.config.shape import has_required, shape_of
 from sidecar.config.tree import Node, Origin, Path
 
 __all__ = ["complain_of_nothing", "left_open"]
@@ -36,6 +37,14 @@ def left_open(parent: Node, key: str, known: frozenset[str], document: Document)
     return above[-1] if above and (*parent.origin.path, above[-1]) in empty else None
 
 
+def _left_out(field: FieldInfo) -> str:
+    """Return what there is instead of no value: one that is not there by default must be asked for."""
+    form, below = shape_of(field)
+    if below is None or form != "model" or field.default is not None or has_required(below):
+        return "a key that is left out has its default"
+    return "`{}` has its defaults"
+
+
 def _environment(origin: Origin) -> str | None:
     return f"has no value: {origin.name} is empty in the environment" if origin.kind == "env" else None
 
@@ -51,7 +60,7 @@ def _rule(path: Path) -> str | None:
         form, below = shape_of(field)
         if not steps:
             if not field.is_required():
-                return "has no value (a key that is left out has its default)"
+                return f"has no value ({_left_out(field)})"
             return "is required and has no value" + (f"; {_INDENTED}" if below else "")
         if below is None:
             return "has no value"

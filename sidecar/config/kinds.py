@@ -26,7 +26,9 @@ from sidecar.config import units
 from sidecar.config.words import did_you_mean, listing, shown
 
 __all__ = [
+    "AFFIRMATIONS",
     "NAME",
+    "NEGATIONS",
     "VARIABLE",
     "Choice",
     "Count",
@@ -34,8 +36,10 @@ __all__ = [
     "File",
     "Kind",
     "Name",
-    "OneOrMany",
+    "Number",
     "Only",
+    "Percent",
+    "RateOf",
     "Size",
     "Switch",
     "Text",
@@ -49,8 +53,12 @@ VARIABLE = r"\$\{"
 _Amount = TypeVar("_Amount", int, float)
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
 _OFF = "off"
-_NEGATIONS = (False, "no", "none", "never", "disabled")
+NEGATIONS = (False, "no", "none", "never", "disabled")
+"""What people write who mean `off`."""
+AFFIRMATIONS = (True, "on", "yes", "default", "defaults", "enabled")
+"""What people write who mean a stage with its defaults."""
 _TRUE = ("true", "yes", "y", "on", "1")
 _FALSE = ("false", "no", "n", "off", "0")
 
@@ -116,8 +124,8 @@ class Duration(Kind):
             raise ValueError(_range(self.low, self.high, off=self.off))
         return seconds
 
-    def plain(self, value: float | None) -> str:
-        return _OFF if value is None else units.show_duration(value)
+    def plain(self, value: float | None) -> str | None:
+        return _off(self) if value is None else units.show_duration(value)
 
     def schema(self) -> dict[str, Any]:
         return _pattern(units.DURATION, off=self.off)
@@ -140,8 +148,8 @@ class Size(Kind):
             raise ValueError(_range(self.low, self.high, off=self.off))
         return size
 
-    def plain(self, value: int | None) -> str:
-        return _OFF if value is None else units.show_size(value)
+    def plain(self, value: int | None) -> str | None:
+        return _off(self) if value is None else units.show_size(value)
 
     def schema(self) -> dict[str, Any]:
         return _pattern(units.SIZE, off=self.off)
@@ -149,19 +157,118 @@ class Size(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Count(Kind):
-    """A whole number from `low` to `high`."""
+    """A whole number from `low` to `high`. With `off`, `off` means None."""
 
     low: int
     high: int
+    off: bool = False
 
-    def parse(self, value: object) -> int:
+    def parse(self, value: object) -> int | None:
+        if self.off and value == _OFF:
+            return None
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
             hint = "; leave the quotes out" if isinstance(value, str) and _INTEGER.fullmatch(value) else ""
+            if self.off and (value in NEGATIONS or value == 0):
+                hint = f"; did you mean `{_OFF}`?"
             raise ValueError(f"must be a whole number from {self.low} to {self.high}{hint}")
         return value
 
+    def plain(self, value: int | None) -> int | str | None:
+        return _off(self) if value is None else value
+
     def schema(self) -> dict[str, Any]:
-        return _or_variable({"type": "integer", "minimum": self.low, "maximum": self.high})
+        number = {"type": "integer", "minimum": self.low, "maximum": self.high}
+        return {
+            "anyOf": [number, {"type": "string", "pattern": f"^off$|{VARIABLE}" if self.off else VARIABLE}]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Kind):
+    """A number from `low` to `high`, which may have decimals."""
+
+    low: float
+    high: float
+
+    def parse(self, value: object) -> float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not self.low <= value <= self.high
+        ):
+            hint = "; leave the quotes out" if isinstance(value, str) and _DECIMAL.fullmatch(value) else ""
+            raise ValueError(f"must be a number from {self.low:g} to {self.high:g}{hint}")
+        return float(value)
+
+    def plain(self, value: float) -> int | float:
+        return int(value) if value.is_integer() else value
+
+    def schema(self) -> dict[str, Any]:
+        return _or_variable({"type": "number", "minimum": self.low, "maximum": self.high})
+
+
+@dataclass(frozen=True, slots=True)
+class Percent(Kind):
+    """A part of a whole, from `low` to `high` percent, as a number from 0 to 1. With `off`, `off` means None."""
+
+    low: str = "0%"
+    high: str = "100%"
+    off: bool = False
+
+    def parse(self, value: object) -> float | None:
+        if self.off and value == _OFF:
+            return None
+        text = _as_written(value)
+        if not isinstance(value, str) or not re.fullmatch(units.RATIO, text):
+            raise ValueError(units.proposal("must be a percentage, such as `20%`", self._meant(text, value)))
+        if not self._percent(self.low) <= self._percent(text) <= self._percent(self.high):
+            raise ValueError(f"must be from `{self.low}` to `{self.high}`")
+        return units.parse_ratio(text)
+
+    def plain(self, value: float | None) -> str | None:
+        return _off(self) if value is None else str(units.show_ratio(value))
+
+    def schema(self) -> dict[str, Any]:
+        return _pattern(units.RATIO, off=self.off)
+
+    def _meant(self, text: str, value: object) -> list[str]:
+        """Return what a number without its sign may mean: percents above one, below it either."""
+        if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text.strip(" %")):
+            return [_OFF] if self.off and value in NEGATIONS else []
+        amount = float(text.strip(" %"))
+        meant = (
+            [f"{amount:g}%"]
+            if "%" in text or amount > 1
+            else [f"{round(amount * 100, 1):g}%", f"{amount:g}%"]
+        )
+        return [each for each in dict.fromkeys(meant) if self.accepts(each)]
+
+    @staticmethod
+    def _percent(text: str) -> float:
+        return float(text[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class RateOf(Kind):
+    """So many in so long, such as `100/1m` or `10/s`: from 1 to `most`, in any time from `low` to `high`."""
+
+    most: int
+    low: str
+    high: str
+
+    def parse(self, value: object) -> units.Rate:
+        rate = units.parse_rate(_as_written(value))
+        if rate.limit > self.most:
+            raise ValueError(f"must be {self.most} at most")
+        if not units.parse_duration(self.low) <= rate.per <= units.parse_duration(self.high):
+            raise ValueError(f"must be per `{self.low}` to `{self.high}`")
+        return rate
+
+    def plain(self, value: units.Rate) -> str:
+        return units.show_rate(value)
+
+    def schema(self) -> dict[str, Any]:
+        return _pattern(units.RATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +318,7 @@ class Choice(Kind):
     def parse(self, value: object) -> str:
         if isinstance(value, str) and value in self._words:
             return value
-        word = _OFF if value in _NEGATIONS else str(value)
+        word = _OFF if value in NEGATIONS else str(value)
         raise ValueError(f"must be {listing(self._words)}{did_you_mean(word, self._words)}")
 
     def schema(self) -> dict[str, Any]:
@@ -273,20 +380,6 @@ class File(Kind):
         return core_schema.with_info_plain_validator_function(from_base)
 
 
-class OneOrMany:
-    """Let one text stand for a list of it."""
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def as_list(value: object) -> object:
-            return [value] if isinstance(value, str) else value
-
-        return core_schema.no_info_before_validator_function(as_list, handler(source))
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        many = handler(core)
-        return {"anyOf": [many["items"], many]}
-
-
 def parse_network(text: str) -> IPv4Network | IPv6Network:
     """Read an address or a network in CIDR form. Raises ValueError, for the user, where `text` is none."""
     try:
@@ -334,9 +427,14 @@ def _with_unit(kind: Kind, value: object, read: Callable[[str], _Amount], *, off
         return read(text)
     except units.UnitError as error:
         meant = [each for each in error.meant if kind.accepts(each)]
-        if off and text and (value in _NEGATIONS or not text.strip("0.")):
+        if off and text and (value in NEGATIONS or not text.strip("0.")):
             meant = [_OFF]
         raise ValueError(units.proposal(error.rule, meant)) from error
+
+
+def _off(kind: Duration | Size | Count | Percent) -> str | None:
+    """Return what reads as None: a word where there is one for it, else nothing."""
+    return _OFF if kind.off else None
 
 
 def _switch_off(*, allowed: bool) -> None:

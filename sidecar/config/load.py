@@ -20,6 +20,8 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from sidecar.config.checks import CHECKS
+from sidecar.config.checks_fallback import FALLBACK_CHECKS
+from sidecar.config.checks_policies import POLICY_CHECKS
 from sidecar.config.complaints import complain_about
 from sidecar.config.complete import complete
 from sidecar.config.emptiness import complain_of_nothing
@@ -140,7 +142,7 @@ def _is_foreign(root: Node, document: Document) -> bool:
 
 def _validated(root: Node, document: Document, base: FilePath) -> Config | None:
     """Return the configuration, or None; what is wrong is added to `document`."""
-    for check in CHECKS:
+    for check in (*CHECKS, *POLICY_CHECKS, *FALLBACK_CHECKS):
         for node, message, at_key in check(root):
             document.about(node, message, at_key=at_key)
     try:

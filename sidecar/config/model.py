@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from sidecar.config.address import Address, Endpoint, parse_endpoint, parse_listen, parse_server_name
+from sidecar.config.alternatives import NamedOr, Off, OneOrMany, Word
 from sidecar.config.kinds import (
     Choice,
     Count,
     Duration,
     File,
     Name,
-    OneOrMany,
     Only,
     Size,
     Switch,
@@ -27,6 +27,18 @@ from sidecar.config.kinds import (
     parse_network,
 )
 from sidecar.config.pattern import parse_header, parse_host, parse_method, parse_path, parse_regex
+from sidecar.config.policies import (
+    STALE,
+    BreakerConfig,
+    BulkheadConfig,
+    CacheConfig,
+    FallbackStep,
+    FaultConfig,
+    RateLimitConfig,
+    RetryConfig,
+    StoreConfig,
+)
+from sidecar.config.shape import Model
 
 __all__ = [
     "AccessLog",
@@ -57,12 +69,6 @@ _LISTENER = Text(parse_listen, as_written=False, pattern="^unix:///|:[0-9]{1,5}$
 _URL = Text(parse_endpoint, as_written=False, pattern="^([hH][tT][tT][pP][sS]?|unix)://")
 _LIMIT = Duration("1ms", "24h", off=True)
 _BODY = Size("1B", "1024GiB", off=True)
-
-
-class Model(BaseModel):
-    """What all models have in common: they cannot be changed, and a key that they do not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ListenTls(Model):
@@ -170,13 +176,34 @@ class Timeouts(Model):
     )
 
 
-class Defaults(Model):
-    """What routes have where they do not say otherwise, key by key."""
+class Stages(Model):
+    """What happens to a request. `off` for a stage is that it is not there."""
 
     timeout: Timeouts = Field(Timeouts(), description="What ends a request that would hang.")
     max_body: Annotated[int | None, _BODY] = Field(
         None, description="The largest request body; a larger one is answered with 413. `off`: any size."
     )
+    retry: Annotated[RetryConfig | None, Off()] = Field(
+        RetryConfig(), description="Failed attempts are repeated, where that can do no harm."
+    )
+    breaker: Annotated[BreakerConfig | str | None, NamedOr(BreakerConfig)] = Field(
+        None, description="A name from `breakers`, or a breaker of the route's own."
+    )
+    bulkhead: Annotated[BulkheadConfig | str | None, NamedOr(BulkheadConfig)] = Field(
+        None, description="A name from `bulkheads`, or a bulkhead of the route's own."
+    )
+    rate_limit: Annotated[RateLimitConfig | None, Off()] = Field(
+        None, description="How many requests a caller may make."
+    )
+    cache: Annotated[CacheConfig | None, Off()] = Field(None, description="Answers are kept and shared.")
+    fallback: Annotated[tuple[Annotated[FallbackStep, Word(STALE)], ...] | None, Off()] = Field(
+        None, min_length=1, description="What is answered instead of a failure: the first step that can."
+    )
+    fault: Annotated[FaultConfig | None, Off()] = Field(None, description="Faults on purpose.")
+
+
+class Defaults(Stages):
+    """What routes have where they do not say otherwise, key by key. A name, a list and `off` go as a whole."""
 
 
 class Match(Model):
@@ -203,18 +230,14 @@ class Match(Model):
     ] = Field({}, min_length=1, description="All of these; the value is exact, `*` is any.")
 
 
-class RouteConfig(Model):
-    """Requests of one kind, and what happens to them."""
-
+class _Route(Model):
     name: Annotated[str, Name()] = Field(description="Unique: it is the label in metrics, logs and headers.")
     match: Match = Field(Match(), description="What it asks of a request. Without: nothing.")
     upstream: Annotated[str, Name()] = Field(description="The name of the upstream that its requests go to.")
-    timeout: Timeouts = Field(
-        Timeouts(), description="What ends a request that would hang; `defaults` fills what is left out."
-    )
-    max_body: Annotated[int | None, _BODY] = Field(
-        None, description="The largest request body; a larger one is answered with 413. `off`: any size."
-    )
+
+
+class RouteConfig(Stages, _Route):  # pydantic takes the keys of the last base first
+    """Requests of one kind, and what happens to them; `defaults` fills what is left out."""
 
 
 class ErrorsConfig(Model):
@@ -238,6 +261,13 @@ class Config(Model):
     upstreams: Mapping[Annotated[str, Name()], UpstreamConfig] = Field(
         min_length=1, description="The services, by name."
     )
+    breakers: Mapping[Annotated[str, Name()], BreakerConfig] = Field(
+        {}, description="Breakers that several routes share, by name."
+    )
+    bulkheads: Mapping[Annotated[str, Name()], BulkheadConfig] = Field(
+        {}, description="Bulkheads that several routes share, by name."
+    )
+    store: StoreConfig = Field(StoreConfig(), description="Where copies for `cache` and `fallback` are kept.")
     defaults: Defaults = Field(Defaults(), description="What routes have where they do not say otherwise.")
     routes: tuple[RouteConfig, ...] = Field(
         min_length=1, description="The first that matches a request is taken; without one, the answer is 404."

@@ -38,7 +38,9 @@ def _mapping(value: dict[str, Any], path: Path, indent: str, loaded: Loaded) -> 
     for key, each in value.items():
         here = (*path, key)
         start = f"{indent}{scalar(key)}:"
-        if isinstance(each, dict):
+        if each == {}:
+            yield f"{start} {{}}", ""
+        elif isinstance(each, dict):
             yield start, ""
             yield from _mapping(each, here, indent + "  ", loaded)
         elif isinstance(each, list) and each and isinstance(each[0], dict):
@@ -69,7 +71,7 @@ def _leaf(value: object, path: Path, loaded: Loaded) -> str:
 
 def _is_secret(path: Path, loaded: Loaded) -> bool:
     origin = loaded.origins.get(path)
-    field = str(path[-1]) if "headers" in path[-2:-1] else ""
+    field = str(path[-1]) if {"headers", "header"} & set(path[-2:-1]) else ""
     return (origin is not None and origin.secret) or is_secret_name(field)
 
 

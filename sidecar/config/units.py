@@ -41,7 +41,7 @@ MAX_BYTES = 2**53
 _AMOUNT = r"[0-9]{1,16}(?:\.[0-9]{1,3})?"
 DURATION = rf"{_AMOUNT}(?:ms|s|m|h)"
 SIZE = rf"{_AMOUNT}(?:B|KB|MB|GB|KiB|MiB|GiB)"
-RATE = rf"[0-9]{{1,9}}/{DURATION}"
+RATE = rf"[0-9]{{1,9}}/(?:{_AMOUNT})?(?:ms|s|m|h)"
 RATIO = rf"{_AMOUNT}%"
 
 _SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
@@ -137,10 +137,11 @@ def show_size(size: int) -> str:
 
 
 def parse_rate(text: str) -> Rate:
-    """Return the rate of `100/1m`, a whole number from 1 per duration. Raise ValueError for all else."""
+    """Return the rate of `100/1m` or `10/s`, a whole number from 1 per duration. Raise ValueError for all else."""
     count, _, per = text.partition("/")
+    per = per if per[:1].isdigit() else f"1{per}"
     if not re.fullmatch(RATE, text) or not int(count) or not (seconds := parse_duration(per)):
-        raise ValueError("must be a rate, a whole number per duration, such as `100/1m`")
+        raise ValueError("must be a rate, a whole number per duration, such as `100/1m` or `10/s`")
     return Rate(int(count), seconds)
 
 

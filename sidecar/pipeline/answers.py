@@ -16,7 +16,7 @@ from sidecar.dates import http_date
 from sidecar.errors import ClientError, ConnectFailed, MethodRefused, Refused, RequestError
 from sidecar.message import Fields, Headers, Reply, Request, phrase
 
-__all__ = ["Answers", "Format", "max_forwards_answer"]
+__all__ = ["Answers", "Format", "max_forwards_answer", "proxy_status", "retry_after"]
 
 Format = Literal["auto", "problem+json", "seed", "text"]
 
@@ -47,7 +47,7 @@ class Answers:
         """Give the reply that explains `error` to the client of `request`. `route` is "" where none matched."""
         status = _status(error)
         detail = str(error) if isinstance(error, ClientError) else error.detail
-        retry_after = _retry_after(error)
+        wait = retry_after(error)
         problem: dict[str, object] = {
             "type": f"urn:sidecar:problem:{error.fate}",
             "title": phrase(status) or "Error",
@@ -58,8 +58,8 @@ class Answers:
         }
         if route and not route.startswith("_"):
             problem["route"] = route
-        if retry_after is not None:
-            problem["retry_after"] = retry_after
+        if wait is not None:
+            problem["retry_after"] = wait
         content_type, body = self._render(problem, request)
         headers: Headers = [
             (b"Date", http_date()),
@@ -67,11 +67,11 @@ class Answers:
             (b"Content-Length", b"%d" % len(body)),
             (b"Cache-Control", b"no-store"),
             (b"X-Content-Type-Options", b"nosniff"),
-            (b"Proxy-Status", _proxy_status(error)),
+            (b"Proxy-Status", proxy_status(error)),
             (b"X-Request-ID", request.request_id),
         ]
-        if retry_after is not None:
-            headers.append((b"Retry-After", b"%d" % retry_after))
+        if wait is not None:
+            headers.append((b"Retry-After", b"%d" % wait))
         if isinstance(error, MethodRefused):  # RFC 9110 §15.5.6
             headers.append((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
         reply = Reply(status, Fields(headers), body)
@@ -117,7 +117,7 @@ def max_forwards_answer(request: Request) -> Reply:
     return reply
 
 
-def _retry_after(error: RequestError) -> int | None:
+def retry_after(error: RequestError) -> int | None:
     """Give the whole seconds to wait: a refusal always says some, at least one."""
     wait = error.retry_after
     if wait is None:
@@ -132,7 +132,8 @@ def _status(error: RequestError) -> int:
     return error.status
 
 
-def _proxy_status(error: RequestError) -> bytes:
+def proxy_status(error: RequestError) -> bytes:
+    """Give the `Proxy-Status` (RFC 9209) that says why: the field's own word for it, and the fate."""
     token = error.token if isinstance(error, ConnectFailed) else error.proxy_error
     kind = f" error={token};" if token else ""
     return f'sidecar;{kind} details="{error.fate}"'.encode()

@@ -1,22 +1,29 @@
 """THE order of the stages. It is fixed, and `explain` prints it from here.
 
-    record → bounds → total deadline ⟨ attempt timeout → upstream ⟩
+    record → rate limit → bounds → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
+        breaker gate → bulkhead → breaker permit → attempt timeout → fault → upstream ⟩⟩⟩⟩
 
 | Choice | Why |
 |---|---|
 | record outermost | whatever happens inside, there is one answer and one fate |
+| rate limit before everything else | whoever is over his quota costs nothing more, and gets no free answer |
 | bounds before anything waits | what is too large is refused at once; the wire holds bodies to the rest |
+| fallback around retry and breaker | it sees the final reason, and hides nothing from them |
+| cache inside fallback, outside the deadline | a hit costs no attempt; a copy is still there when the upstream is not |
 | total around everything that waits | our own waiting must not outlive the caller's patience |
+| breaker inside retry | an open breaker ends the retries at once, and it counts attempts |
+| a peek before the queue, the permit after it | nobody queues for a dead upstream, and no trial waits in a queue |
+| a slot for an attempt, not during back-off | it protects what the upstream really does at once |
 | attempt innermost | it bounds the upstream alone: our own queueing must not look like its slowness |
+| fault within the attempt | to everything outside it looks like the upstream's |
 | a stage that is not configured is not in the chain | it costs nothing |
 | nor is a bound that another always reaches first | with one attempt and no queue, `total` and `attempt` begin together |
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from random import random  # the one place that takes it; everything inside is given it
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from sidecar.counts import Histogram
 from sidecar.message import Reply
@@ -25,15 +32,40 @@ from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call, Stage, compose
 from sidecar.pipeline.stages.attempt import AttemptStage
 from sidecar.pipeline.stages.bounds import Bounds
+from sidecar.pipeline.stages.breaker import BreakerGate, BreakerPermit
+from sidecar.pipeline.stages.bulkhead import BulkheadStage
+from sidecar.pipeline.stages.cache import CacheStage
 from sidecar.pipeline.stages.deadline import TotalDeadline
+from sidecar.pipeline.stages.fallback import FallbackStage
+from sidecar.pipeline.stages.fault import FaultStage
+from sidecar.pipeline.stages.invalidate import InvalidateStage
+from sidecar.pipeline.stages.ladder import Ladder, Other
+from sidecar.pipeline.stages.rate_limit import RateFields, RateLimitStage
 from sidecar.pipeline.stages.record import RecordStage
+from sidecar.pipeline.stages.retry import RetryStage
+from sidecar.policy.breaker import Breaker
+from sidecar.policy.budget import RetryBudget
+from sidecar.policy.bulkhead import Bulkhead
+from sidecar.policy.cache import CacheSettings
+from sidecar.policy.fallback import FallbackStep
+from sidecar.policy.fault import FaultSettings
+from sidecar.policy.ratelimit import RateLimiter
+from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 
 __all__ = ["Parts", "Pipeline", "Policy", "answer_only", "assemble"]
+
+S = TypeVar("S", bound=Stage)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one route asks for; None where it asks for no bound. Times in seconds, sizes in bytes."""
+    """What one route asks for; None where it does not. Times in seconds, sizes in bytes.
+
+    Breaker, bulkhead, limiter, budget and store are the live objects, which several routes may share. `shadow` names
+    those of `rate_limit`, `bulkhead` and `breaker` that only say what they would do. `invalidates` are the routes whose
+    copies a change through this one makes worthless; `others` the upstreams that `fallback` may ask.
+    """
 
     route: str
     upstream: str
@@ -42,22 +74,37 @@ class Policy:
     idle: float | None = 60.0
     body: float | None = None
     max_body: int | None = None
-
-
-def _no_background(work: Coroutine[Any, Any, None]) -> None:
-    work.close()
+    rate_limit: RateLimiter | None = None
+    rate_limit_key: str = "client_ip"
+    rate_limit_fields: RateFields = "both"
+    fallback: tuple[FallbackStep, ...] = ()
+    others: Mapping[str, Other] = field(default_factory=dict)
+    cache: CacheSettings | None = None
+    store: Store | None = None
+    invalidates: tuple[str, ...] = ()
+    retry: RetrySettings | None = None
+    budget: RetryBudget | None = None
+    breaker: Breaker | None = None
+    bulkhead: Bulkhead | None = None
+    fault: FaultSettings | None = None
+    shadow: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the stages of every route share. `spawn` runs what goes on after the answer, in a task that somebody owns."""
+    """What the stages of every route share.
+
+    `clock` measures, `wall` is the time of day (Unix, seconds), `chance` gives numbers in [0, 1), and `spawn` runs what
+    goes on after an answer in a task that somebody owns.
+    """
 
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
     answers: Answers
     on_fault: Callable[[Exchange, Exception], None]
-    spawn: Callable[[Coroutine[Any, Any, None]], None] = _no_background
-    chance: Callable[[], float] = random  # in [0, 1): jitter, and the share of requests that a fault hits
+    spawn: Callable[[Coroutine[Any, Any, None]], bool]
+    chance: Callable[[], float]
+    wall: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +114,104 @@ class Pipeline:
     route: str
     call: Call
     stages: tuple[Stage, ...]
-    attempts: AttemptStage | None
 
     def describe(self) -> list[str]:
         """Give the stages in their order, outermost first."""
         return [stage.describe() for stage in self.stages]
 
+    def find(self, kind: type[S]) -> S | None:
+        """Give the stage of this kind, if the route has one."""
+        for stage in self.stages:
+            if isinstance(stage, kind):
+                return stage
+        return None
+
 
 def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -> Pipeline:
-    """Build the pipeline of one route around `upstream`, which is a pool in life and a script in tests."""
-    total, one = _tighter(policy.total, policy.attempt)
-    attempt = AttemptStage(parts.loop, parts.clock, upstream=policy.upstream, timeout=one, seconds=seconds)
+    """Build the pipeline of one route around `upstream`, which is a pool in life and a script in tests.
+
+    Raises:
+        ValueError: the policy asks for what it does not bring, such as copies without a store.
+
+    """
+    stages = (*_outside(policy, parts), *_around(policy, parts), *_inside(policy, parts, seconds))
+    return Pipeline(policy.route, compose(stages, upstream), stages)
+
+
+def _outside(policy: Policy, parts: Parts) -> list[Stage]:
+    """What happens once, before anything waits."""
     stages: list[Stage] = [RecordStage(parts.answers, parts.on_fault)]
+    if policy.rate_limit is not None:
+        stages.append(
+            RateLimitStage(
+                policy.rate_limit,
+                parts.loop,
+                route=policy.route,
+                key=policy.rate_limit_key,
+                fields=policy.rate_limit_fields,
+                shadow="rate_limit" in policy.shadow,
+            )
+        )
     if policy.idle is not None or policy.body is not None or policy.max_body is not None:
         stages.append(Bounds(idle=policy.idle, lifetime=policy.body, max_body=policy.max_body))
+    return stages
+
+
+def _around(policy: Policy, parts: Parts) -> list[Stage]:
+    """What bounds, repeats, or takes the place of attempts."""
+    stages: list[Stage] = []
+    if policy.fallback:
+        ladder = Ladder(policy.route, parts.loop, parts.clock, policy.store, policy.others)
+        stages.append(FallbackStage(policy.fallback, ladder, parts.on_fault))
+    if policy.store is not None and policy.invalidates:
+        stages.append(InvalidateStage(policy.store, policy.invalidates, parts.loop))
+    if policy.store is not None and policy.cache is not None:
+        stages.append(
+            CacheStage(
+                policy.store,
+                policy.cache,
+                policy.route,
+                parts.loop,
+                spawn=parts.spawn,
+                wall=parts.wall,
+                total=policy.total,
+            )
+        )
+    total, _ = _bounds(policy)
     if total is not None:
         stages.append(TotalDeadline(parts.loop, total))
-    stages.append(attempt)
-    return Pipeline(policy.route, compose(stages, upstream), tuple(stages), attempt)
+    if policy.retry is not None:
+        stages.append(RetryStage(policy.retry, policy.budget, parts.loop, parts.chance, parts.wall))
+    return stages
 
 
-def _tighter(total: float | None, attempt: float | None) -> tuple[float | None, float | None]:
-    """Give the bounds that can be reached, of two that begin together. Of equal ones `total`: it is the caller's word."""
-    if total is None or attempt is None:
+def _inside(policy: Policy, parts: Parts, seconds: Histogram) -> list[Stage]:
+    """What every attempt goes through."""
+    stages: list[Stage] = []
+    _, attempt = _bounds(policy)
+    breaker, loop = policy.breaker, parts.loop
+    shadow = "breaker" in policy.shadow
+    if breaker is not None:
+        stages.append(BreakerGate(breaker, loop, shadow=shadow))
+    if policy.bulkhead is not None:
+        stages.append(BulkheadStage(policy.bulkhead, loop, shadow="bulkhead" in policy.shadow))
+    if breaker is not None:
+        stages.append(BreakerPermit(breaker, loop, timed=attempt is not None, shadow=shadow))
+    stages.append(AttemptStage(loop, parts.clock, upstream=policy.upstream, timeout=attempt, seconds=seconds))
+    if policy.fault is not None:
+        stages.append(FaultStage(policy.fault, loop, parts.chance))
+    return stages
+
+
+def _bounds(policy: Policy) -> tuple[float | None, float | None]:
+    """Give `total` and `attempt`, without the one that can never be reached.
+
+    Where there is one attempt and no queue they begin together, and the tighter one decides. Of equal ones it is `total`:
+    the caller's word.
+    """
+    total, attempt = policy.total, policy.attempt
+    again = policy.retry is not None and policy.retry.retries > 0
+    if total is None or attempt is None or again or policy.bulkhead is not None:
         return total, attempt
     return (None, attempt) if attempt < total else (total, None)
 
@@ -101,4 +223,4 @@ def answer_only(route: str, parts: Parts, answer: Callable[[Exchange], Reply]) -
         return answer(exchange)
 
     stage = RecordStage(parts.answers, parts.on_fault)
-    return Pipeline(route, compose([stage], terminal), (stage,), None)
+    return Pipeline(route, compose([stage], terminal), (stage,))

@@ -1,20 +1,25 @@
 """What answers requests, built whole from one configuration: pools, pipelines, router, recorder."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from random import random  # noqa: TID251 -- the one place that takes it: policies are given it
+from time import perf_counter, time  # noqa: TID251 -- as above: the time of day, for Date, Age and Retry-After
 
 from sidecar.config.load import Loaded
-from sidecar.config.model import RouteConfig, UpstreamConfig
+from sidecar.config.model import Config, RouteConfig, UpstreamConfig
 from sidecar.config.pattern import parse_header, parse_host, parse_method, parse_path, parse_regex
 from sidecar.config.router import RouteMatch, Router
 from sidecar.counts import Histogram
 from sidecar.pipeline.answers import Answers
-from sidecar.pipeline.assemble import Parts, Pipeline, Policy, assemble
+from sidecar.pipeline.assemble import Parts, Pipeline, assemble
 from sidecar.pipeline.dispatch import NO_ROUTE, Dispatcher
 from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stage import Call
+from sidecar.pipeline.stages.ladder import Other
+from sidecar.runtime.background import Background
+from sidecar.runtime.policies import guards, policy
 from sidecar.runtime.tls import client_context
 from sidecar.telemetry.ids import request_ids
 from sidecar.telemetry.record import Record, Recorder
@@ -33,6 +38,8 @@ class Engine:
     pools: dict[str, Pool]
     seconds: dict[str, Histogram]
     new_id: Callable[[], bytes]
+    background: Background
+    guards: Guards
 
     def close(self) -> None:
         """Close what is idle now, and the rest as it becomes so."""
@@ -41,6 +48,7 @@ class Engine:
 
     def abort(self) -> None:
         """Close everything now."""
+        self.background.cancel()
         for pool in self.pools.values():
             pool.abort()
 
@@ -55,36 +63,38 @@ def build(
     """Build the engine of a configuration. Nothing is opened yet.
 
     Raises:
-        StartFailed: a TLS file does not hold what it should.
+        StartFailed: a TLS file does not hold what it should, or a fallback's file cannot be read any more.
 
     """
     config = loaded.config
-    parts = Parts(loop, perf_counter, Answers(config.errors.format), on_fault)
+    background = Background(loop)
+    parts = Parts(
+        loop,
+        perf_counter,
+        Answers(config.errors.format),
+        on_fault,
+        spawn=background.spawn,
+        chance=random,
+        wall=time,
+    )
     pools = {name: _pool(name, upstream, loop) for name, upstream in config.upstreams.items()}
     seconds = {name: Histogram() for name in pools}
     names = [route.name for route in config.routes]
     recorder = Recorder([*names, NO_ROUTE], keep=config.records, access_log=config.access_log, line=line)
-    pipelines = [_pipeline(route, parts, pools, seconds) for route in config.routes]
+    made = guards(config, random, loop.time())
+    others = {name: Other(_terminal(pool), seconds[name]) for name, pool in pools.items()}
+    pipelines = [_pipeline(route, config, parts, made, others) for route in config.routes]
     new_id = request_ids()
     router = Router([_route_match(route) for route in config.routes])
     dispatcher = Dispatcher(router, pipelines, parts, recorder, new_id)
-    return Engine(loaded, dispatcher, recorder, pools, seconds, new_id)
+    return Engine(loaded, dispatcher, recorder, pools, seconds, new_id, background, made)
 
 
 def _pipeline(
-    route: RouteConfig, parts: Parts, pools: dict[str, Pool], seconds: dict[str, Histogram]
+    route: RouteConfig, config: Config, parts: Parts, made: Guards, upstreams: Mapping[str, Other]
 ) -> Pipeline:
-    timeout = route.timeout
-    policy = Policy(
-        route=route.name,
-        upstream=route.upstream,
-        attempt=timeout.attempt,
-        total=timeout.total,
-        idle=timeout.idle,
-        body=timeout.body,
-        max_body=route.max_body,
-    )
-    return assemble(policy, parts, seconds[route.upstream], _terminal(pools[route.upstream]))
+    upstream = upstreams[route.upstream]
+    return assemble(policy(route, config, made, upstreams), parts, upstream.seconds, upstream.call)
 
 
 def _terminal(pool: Pool) -> Call:

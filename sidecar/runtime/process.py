@@ -222,11 +222,9 @@ def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Liv
 
     return Live(
         recorder=engine.recorder,
-        attempts=[
-            (pipeline.route, pipeline.attempts)
-            for pipeline in engine.dispatcher.pipelines
-            if pipeline.attempts is not None
-        ],
+        pipelines=engine.dispatcher.pipelines,
+        guards=engine.guards,
+        now=server.loop.time,
         upstreams={name: view(name) for name in engine.pools},
         connections=lambda: len(server.connections),
         accepted=lambda: server.accepted,

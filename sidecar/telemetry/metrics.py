@@ -14,7 +14,10 @@ from prometheus_client.registry import Collector
 
 from sidecar.counts import Histogram
 from sidecar.fate import Fate
+from sidecar.pipeline.assemble import Pipeline
+from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stages.attempt import AttemptStage
+from sidecar.telemetry.policies import policy_metrics
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
 
@@ -36,7 +39,9 @@ class Live:
     """What the metrics read: the objects that are in force now."""
 
     recorder: Recorder
-    attempts: Sequence[tuple[str, AttemptStage]]
+    pipelines: Sequence[Pipeline]
+    guards: Guards
+    now: Callable[[], float]
     upstreams: Mapping[str, UpstreamView]
     connections: Callable[[], int]
     accepted: Callable[[], int]
@@ -61,6 +66,7 @@ class _Collector(Collector):
         live = self._live
         yield from _requests(live.recorder)
         yield from _attempts(live)
+        yield from policy_metrics(live.pipelines, live.guards, live.now())
         yield from _connections(live)
         yield from _config(live)
 
@@ -100,9 +106,11 @@ def _attempts(live: Live) -> Iterable[Metric]:
         "Attempts at an upstream, by what came of them. `reconnected`: a kept-alive connection had died.",
         labels=["route", "upstream", "result"],
     )
-    for route, stage in live.attempts:
-        for result, number in stage.counts.items():
-            attempts.add_metric([route, stage.upstream, result], number)
+    for pipeline in live.pipelines:
+        stage = pipeline.find(AttemptStage)
+        if stage is not None:
+            for result, number in stage.counts.items():
+                attempts.add_metric([pipeline.route, stage.upstream, result], number)
     for name, view in live.upstreams.items():
         attempts.add_metric(["_any", name, "reconnected"], view.reconnected())
     yield attempts

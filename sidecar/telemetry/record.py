@@ -32,7 +32,8 @@ METHODS = frozenset(
 class Record:
     """What happened to one request. Times in seconds; `at` is the wall clock at its end (Unix time).
 
-    `path` is without the query, which may hold what no log should. `error` is for the operator only.
+    `path` is without the query, which may hold what no log should. `error` is for the operator only. `would` are the
+    policies in shadow that would have refused it.
     """
 
     at: float
@@ -40,12 +41,14 @@ class Record:
     route: str
     fate: Fate
     why_not_retried: str | None
+    would: tuple[str, ...]
     method: str
     path: str
     status: int
     client: str
     upstream: str
     attempts: tuple[tuple[str, float], ...]
+    queued_seconds: float
     head_seconds: float
     total_seconds: float
     error: str | None
@@ -59,6 +62,7 @@ class Record:
             "path": self.path,
             "fate": str(self.fate),
             "why_not_retried": self.why_not_retried,
+            "would_reject": list(self.would) or None,
             "route": self.route,
             "request_id": self.request_id,
             "client": self.client,
@@ -67,6 +71,7 @@ class Record:
                 {"n": n, "result": str(result), "ms": round(seconds * 1000, 3)}
                 for n, (result, seconds) in enumerate(self.attempts, 1)
             ],
+            "queued_ms": round(self.queued_seconds * 1000, 3) or None,
             "head_ms": round(self.head_seconds * 1000, 3),
             "total_ms": round(self.total_seconds * 1000, 3),
             "error": self.error,
@@ -95,12 +100,14 @@ _Raw = tuple[
     str,
     Fate,
     str | None,
+    tuple[str, ...],
     bytes,
     bytes,
     int,
     str,
     str,
     tuple[Attempt, ...],
+    float,
     float,
     float,
     str | None,
@@ -149,12 +156,14 @@ class Recorder:
             exchange.route,
             fate,
             exchange.why_not_retried,
+            exchange.would,
             method,
             path if len(path) <= _MAX_PATH else path[:_MAX_PATH],
             exchange.status,
             request.client,
             exchange.upstream,
             exchange.attempts,
+            exchange.queued,
             exchange.head_at - started_at if exchange.head_at else 0.0,
             seconds,
             None if exchange.error is None else _text(exchange.error),
@@ -175,21 +184,38 @@ class Recorder:
 
 
 def _record(raw: _Raw) -> Record:
-    at, request_id, route, fate, why, method, path, status, client, upstream, attempts, head, total, error = (
-        raw
-    )
+    (
+        at,
+        request_id,
+        route,
+        fate,
+        why,
+        would,
+        method,
+        path,
+        status,
+        client,
+        upstream,
+        attempts,
+        queued,
+        head,
+        total,
+        error,
+    ) = raw
     return Record(
         at=at,
         request_id=request_id.decode("latin-1"),
         route=route,
         fate=fate,
         why_not_retried=why,
+        would=would,
         method=method.decode("latin-1"),
         path=path.decode("latin-1"),
         status=status,
         client=client,
         upstream=upstream,
         attempts=attempts,
+        queued_seconds=queued,
         head_seconds=head,
         total_seconds=total,
         error=error,

@@ -17,6 +17,7 @@ import pytest
 from bench import peers
 from bench.cli import main
 from bench.process import ROOT
+from bench.rows import Setup
 from sidecar.config.load import load_text
 
 FIGURES = {
@@ -75,6 +76,34 @@ def test_one_short_row_through_every_peer(tmp_path: Path) -> None:
 
 
 @needs_load
+def test_the_rows_of_the_sidecar_alone(tmp_path: Path) -> None:
+    """Each beside the requests that go through; a hit is an answer, and an open breaker never gives one."""
+    options = ["--rows", "cache-hit-*,breaker-open-*", "--seconds", "0.2", "--runs", "1", "--warm-up", "0.2"]
+
+    done = bench("compare", *options, "--peers", "sidecar", "--no-plot", "--out", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.iterdir()
+    rows = json.loads(written.read_text())["rows"]
+    assert [(row["name"], set(row["proxies"]), set(row["ratios"])) for row in rows] == [
+        ("cache-hit-128B-64", {"sidecar", "policies-128B-64"}, {"policies-128B-64"}),
+        ("breaker-open-64", {"sidecar", "policies-128B-64"}, {"policies-128B-64"}),
+    ]
+    assert [of["median"]["failed"] for row in rows for of in row["proxies"].values()] == [0, 0, 0, 0]
+
+
+@needs_load
+def test_without_the_sidecar_its_own_rows_are_left_out(tmp_path: Path) -> None:
+    options = ["--rows", "cache-hit-*,keep-128B-1", "--seconds", "0.2", "--runs", "1", "--warm-up", "0"]
+
+    done = bench("compare", *options, "--peers", "nginx", "--no-plot", "--out", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    assert "cache-hit-128B-64 left out: it is of the sidecar alone" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:-1]] == ["keep-128B-1"]
+
+
+@needs_load
 def test_a_short_look_for_leaks(tmp_path: Path) -> None:
     options = ["--requests", "300", "--steps", "2", "--connections", "4", "--settle", "0.1"]
 
@@ -122,20 +151,55 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path) -> None:
 
 def test_the_sidecar_runs_with_its_defaults() -> None:
     """Its configuration loads without a warning, all timeouts on: what is compared is what people run."""
-    template = (ROOT / "bench" / "templates" / "sidecar.yaml.tmpl").read_text()
-    values = {
-        "port": 8080,
-        "ops_port": 9900,
-        "upstream_port": 9000,
-        "connections": 16384,
-        "idle_timeout": "60s",
-    }
-
-    loaded = load_text(Template(template).substitute(values))
+    loaded = load_text(filled_in("sidecar", "plain"))
 
     assert loaded.warnings == ()
     (route,) = loaded.config.routes
     assert (route.timeout.attempt, route.timeout.total, route.timeout.idle) == (10.0, 15.0, 60.0)
+
+
+def test_the_sidecar_runs_with_every_policy() -> None:
+    """Which is what the row promises, on both of its routes."""
+    loaded = load_text(filled_in("sidecar", "policies"))
+
+    assert loaded.warnings == ()
+    assert [
+        (route.rate_limit, route.cache, route.retry.budget, route.breaker, route.bulkhead).count(None)
+        for route in loaded.config.routes
+    ] == [0, 0]
+
+
+def test_envoy_runs_with_its_policies(tmp_path: Path) -> None:
+    envoy = peers.locate("envoy")
+    if isinstance(envoy, peers.Missing):
+        pytest.skip(envoy.reason)
+    config = tmp_path / "envoy.yaml"
+    text = filled_in("envoy", "policies")
+    config.write_text(text)
+
+    command = [*envoy.command, "--mode", "validate", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+
+    assert (done.returncode, done.stdout.strip()) == (0, f"configuration '{config}' OK"), done.stderr
+    assert [
+        word
+        for word in ("retry_policy", "circuit_breakers", "outlier_detection", "local_ratelimit")
+        if word not in text
+    ] == []
+
+
+def filled_in(name: str, setup: Setup) -> str:
+    """Give a proxy's configuration."""
+    values = {
+        "port": 8080,
+        "ops_port": 9900,
+        "upstream_port": 9000,
+        "down_port": 9001,
+        "connections": 16384,
+        "idle_timeout": "60s",
+    }
+    template = ROOT / "bench" / "templates" / f"{peers.template(name, setup)}.tmpl"
+    return Template(template.read_text()).substitute(values)
 
 
 def test_the_page_names_only_commands_that_exist() -> None:

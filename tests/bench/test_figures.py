@@ -25,7 +25,7 @@ RUN = Run(
 
 def row(name: str, **runs: list[Run]) -> dict[str, Any]:
     """Make a row as the journal has it."""
-    load, _, connections = name.split("-")
+    load, _, connections = name.rsplit("-", 2)
     ours = runs["sidecar"]
     return {
         "name": name,
@@ -78,6 +78,34 @@ def test_the_headline_row_is_held_against_its_targets() -> None:
 def test_without_the_headline_row_or_its_peers_there_is_no_verdict() -> None:
     assert compare.verdicts([row("keep-128B-1", sidecar=[RUN], envoy=[RUN])]) == []
     assert compare.verdicts([row("keep-128B-64", sidecar=[RUN], haproxy=[RUN])]) == []
+
+
+def test_the_row_of_the_policies_has_targets_of_its_own() -> None:
+    policies = row(
+        "policies-128B-64",
+        sidecar=[RUN],
+        nginx=[replace(RUN, cpu_us=8.0)],
+        envoy=[replace(RUN, cpu_us=20.0)],
+    )
+
+    assert compare.verdicts([policies]) == [
+        Verdict("policies-128B-64, CPU per request, ratio to envoy", 1.0, "at most 0.95", met=False),
+        Verdict("policies-128B-64, CPU per request, ratio to nginx", 2.5, "at most 2.8", met=True),
+    ]
+
+
+def test_a_hit_and_a_refusal_are_held_against_a_request_that_goes_through() -> None:
+    """Of the same sidecar, whose ratio stands in the place of a proxy's."""
+    through = [replace(RUN, requests_per_s=20_000.0)]
+    hit = row("cache-hit-128B-64", sidecar=[RUN], **{"policies-128B-64": through})
+    refusal = row(
+        "breaker-open-64", sidecar=[replace(RUN, requests_per_s=24_000.0)], **{"policies-128B-64": through}
+    )
+
+    assert compare.verdicts([hit, refusal]) == [
+        Verdict("cache-hit-128B-64, requests/s, ratio to policies-128B-64", 2.0, "at least 1.5", met=True),
+        Verdict("breaker-open-64, requests/s, ratio to policies-128B-64", 1.2, "at least 1.5", met=False),
+    ]
 
 
 def test_the_table_of_a_comparison() -> None:
@@ -193,6 +221,15 @@ def test_panels_group_what_differs_only_in_connections() -> None:
         "GET 128 B, keep-alive": ["keep-128B-1", "keep-128B-64"],
         "GET 128 B, new connections": ["close-128B-1"],
     }
+
+
+def test_what_is_only_compared_with_itself_has_no_panel(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="only the extra `bench` has it")
+    through = {"policies-128B-64": [RUN]}
+    document = {"rows": [row("cache-hit-128B-64", sidecar=[RUN], **through)]}
+
+    assert plot.panels(document) == {}
+    assert plot.draw(document, tmp_path / "compare") == []
 
 
 def test_plots_are_written_in_both_formats(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_every_kind_of_error_counts_as_failed() -> None:
     assert wrk.parse(report) == Load(requests=95270, seconds=3.0, p50_s=812e-6, p99_s=6.34e-3, failed=60)
 
 
+def test_where_refusals_are_measured_an_answer_has_failed() -> None:
+    """Of 95270 requests 50 were refused here, and ten had no answer at all."""
+    report = REPORT.replace("Requests/sec", ERRORS + "Requests/sec")
+
+    assert wrk.parse(report, refusals=True).failed == 95270 - 50 + 10
+
+
 def test_long_times_have_other_units() -> None:
     report = REPORT.replace("6.34ms", "1.50s").replace("812.00us", "0.90m").replace("in 3.00s", "in 1.02m")
 
@@ -71,17 +78,20 @@ def test_versions_as_programs_print_them(printed: str, version: str) -> None:
 
 
 def test_the_matrix_is_complete() -> None:
-    """Both kinds of connection, three sizes, three numbers of connections; the POST; and heads that vary."""
-    assert len({row.name for row in ROWS}) == len(ROWS) == 2 * 3 * 3 + 3 + 1
+    """Both kinds of connection, three sizes, three numbers of connections; the POST; heads that vary; the policies."""
+    assert len({row.name for row in ROWS}) == len(ROWS) == 2 * 3 * 3 + 3 + 1 + 3
 
 
 def test_a_row_says_in_its_name_what_it_is() -> None:
-    assert [
-        row.name for row in (Row("keep", 128, 64), Row("close", 1_024_000, 1), Row("post", 10_240, 512))
-    ] == [
+    some = (Row("keep", 128, 64), Row("close", 1_024_000, 1), Row("post", 10_240, 512), *ROWS[-3:])
+
+    assert [row.name for row in some] == [
         "keep-128B-64",
         "close-1000KiB-1",
         "post-10KiB-512",
+        "policies-128B-64",
+        "cache-hit-128B-64",
+        "breaker-open-64",
     ]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from sidecar.config.load import Loaded, load_text
+from sidecar.config.presets import PRESETS
 from sidecar.config.reader import read
 from sidecar.config.schema import json_schema
 from sidecar.config.show import SECRET, effective
@@ -149,7 +150,6 @@ OTHERS = {
             "half_close_grace": DURATIONS,
         },
     ),
-    "defaults": st.fixed_dictionaries({}, optional={"timeout": TIMEOUTS, "max_body": BODIES}),
     "errors": st.fixed_dictionaries(
         {}, optional={"format": st.sampled_from(["auto", "problem+json", "seed", "text"])}
     ),
@@ -158,6 +158,14 @@ OTHERS = {
     "trusted_proxies": st.lists(st.sampled_from(["10.0.0.0/8", "192.0.2.7", "fd00::/8", "0.0.0.0/0"])),
     "drain_timeout": DURATIONS,
 }
+STORES = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_bytes": st.sampled_from(["1MiB", "1GiB"]),
+        "max_entries": st.integers(1, 100),
+        "max_body": st.sampled_from(["1B", "1MB"]),
+    },
+)
 UPSTREAMS = st.fixed_dictionaries(
     {
         "url": st.sampled_from(
@@ -170,6 +178,167 @@ UPSTREAMS = st.fixed_dictionaries(
         "idle_timeout": DURATIONS,
     },
 )
+
+
+# What contradicts is left out: `base` is below every `max`, `open_for` below every `open_max`, and a budget, which routes
+# share, stands under `defaults` alone.
+PERCENTAGES = st.sampled_from(["0.1%", "12.5%", "50%", "${A}%", "100%"])
+MODES = st.sampled_from(["enforce", "shadow", "off"])
+NAMED_BREAKER, NAMED_BULKHEAD = "a-breaker-of-several", "a-bulkhead-of-several"
+RETRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "retries": st.integers(0, 10) | st.just("${A}"),
+        "strategy": st.sampled_from(["exponential", "linear", "fixed", "decorrelated"]),
+        "base": st.sampled_from(["1ms", "${A}00ms", "1s"]),
+        "multiplier": st.sampled_from([1, 1.5, 2, 10]),
+        "max": st.sampled_from(["1s", "300s", "${A}h"]),
+        "jitter": st.sampled_from(["full", "equal", "none"]),
+        "retry_on": st.lists(
+            st.sampled_from(["connect_error", "reset", "attempt_timeout", "bad_response", "5xx", 429, 503]),
+            min_size=1,
+        ),
+        "methods": st.sampled_from(["idempotent", "all", ["GET", "POST"], ["M-SEARCH"]]),
+        "require": st.sampled_from(["Idempotency-Key", "x-a"]),
+        "body_buffer": SIZES | st.just("0B"),
+        "retry_after": st.fixed_dictionaries({}, optional={"max": st.sampled_from(["0s", "1h"])}),
+        "preset": st.sampled_from(sorted(PRESETS["retry"])),
+    },
+)
+BUDGETS = st.just("off") | st.fixed_dictionaries(
+    {},
+    optional={
+        "ratio": PERCENTAGES | st.just("0%"),
+        "min_per_second": st.sampled_from([0, 0.5, 1, 10]),
+        "window": st.sampled_from(["1s", "10m"]),
+    },
+)
+BREAKERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "consecutive_failures": st.integers(1, 10**4) | st.just("${A}"),
+        "failures_in_window": st.integers(1, 10**4),
+        "failure_rate": PERCENTAGES,
+        "slow_call": st.fixed_dictionaries({"duration": DURATIONS}, optional={"rate": PERCENTAGES}),
+        "window": st.sampled_from(["1s", "1m"]),
+        "min_requests": st.integers(1, 100),
+        "open_for": st.sampled_from(["10ms", "30s"]),
+        "open_multiplier": st.sampled_from([1, 1.25, 10]),
+        "open_jitter": st.sampled_from(["0%", "50%", "${A}%"]),
+        "open_max": st.sampled_from(["1h", "24h"]),
+        "count": st.lists(st.sampled_from([429, 500, 503, "5xx"]), min_size=1),
+        "half_open": st.fixed_dictionaries(
+            {},
+            optional={
+                "max_concurrent": st.integers(1, 9),
+                "successes": st.integers(1, 9),
+                "max_wait": DURATIONS,
+            },
+        ),
+        "mode": MODES,
+        "preset": st.sampled_from(sorted(PRESETS["breaker"])),
+    },
+)
+BULKHEADS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_concurrent": st.integers(1, 10**5),
+        "max_queue": st.integers(0, 10**5) | st.just("${A}"),
+        "queue_timeout": DURATIONS,
+        "order": st.sampled_from(["fifo", "lifo", "adaptive"]),
+        "target": DURATIONS,
+        "adaptive": st.sampled_from(["off", {"min": 1, "max": 1}, {"min": "${A}", "max": 200}]),
+        "mode": MODES,
+        "preset": st.sampled_from(sorted(PRESETS["bulkhead"])),
+    },
+)
+RATE_LIMITS = st.fixed_dictionaries(
+    {"limit": st.sampled_from(["10/s", "100/1m", "${A}/500ms", "1000000/24h"])},
+    optional={
+        "algorithm": st.sampled_from(["token_bucket", "sliding_window"]),
+        "key": st.sampled_from(["client_ip", "route", "header:X-Api-Key"]),
+        "burst": st.integers(1, 100),
+        "max_keys": st.integers(1, 100),
+        "fields": st.sampled_from(["both", "standard", "legacy", "off"]),
+        "mode": MODES,
+        "preset": st.sampled_from(sorted(PRESETS["rate_limit"])),
+    },
+)
+LONG = st.sampled_from(["0s", "1m", "8760h"])
+CACHES = st.fixed_dictionaries(
+    {},
+    optional={
+        "fresh_for": LONG | st.just("off"),
+        "stale_while_revalidate": LONG,
+        "stale_if_error": LONG,
+        "coalesce": st.booleans(),
+        "override_origin": st.booleans(),
+        "preset": st.sampled_from(sorted(PRESETS["cache"])),
+    },
+)
+ANSWERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from([200, 404, 503]),
+        "content_type": st.sampled_from(["text/html", "application/json; charset=utf-8", "image/svg+xml"]),
+        "body": st.sampled_from(["[]", "a: b #c", "é\n", "$${A}", "{path}", "off"]),
+        "headers": st.dictionaries(
+            st.sampled_from(["X-A", "Retry-After", "Set-Cookie"]),
+            st.sampled_from(["a b", "*", "é"]),
+            min_size=1,
+        ),
+    },
+)
+CONDITIONS = {
+    "when": st.lists(
+        st.sampled_from(["breaker_open", "timeout", "5xx", "overload", "connect_error"]), min_size=1
+    )
+}
+METHODS = {"methods": st.lists(st.sampled_from(["GET", "HEAD", "POST"]), min_size=1)}
+STEPS = (
+    st.just("stale")
+    | st.fixed_dictionaries(
+        {
+            "stale": st.fixed_dictionaries(
+                {}, optional={"max_age": st.just("1s"), "override_origin": st.booleans()}
+            )
+        },
+        optional=CONDITIONS,
+    )
+    | st.fixed_dictionaries({"static": ANSWERS}, optional=CONDITIONS | METHODS)
+    | st.fixed_dictionaries(
+        {
+            "redirect": st.sampled_from(
+                [
+                    "/sorry?from={path}",
+                    {"location": "https://a.example{path}{query}"},
+                    {"location": "http://[::1]/", "status": 307},
+                ]
+            )
+        },
+        optional=CONDITIONS | METHODS,
+    )
+)
+FAULTS = st.fixed_dictionaries(
+    {"allow_in_production": st.just(value=True), "delay": DURATIONS},
+    optional={"percent": PERCENTAGES, "header": st.just({"X-A": "*"}), "truncate": SIZES},
+)
+
+
+def stages() -> dict[str, st.SearchStrategy[Any]]:
+    """What `defaults` and a route may say."""
+    off = st.just("off")
+    return {
+        "timeout": TIMEOUTS,
+        "max_body": BODIES,
+        "retry": off | RETRIES,
+        "breaker": off | st.just(NAMED_BREAKER) | BREAKERS,
+        "bulkhead": off | st.just(NAMED_BULKHEAD) | BULKHEADS,
+        "rate_limit": off | RATE_LIMITS,
+        "cache": off | CACHES,
+        "fallback": off | st.lists(STEPS, min_size=1, max_size=3),
+        "fault": off | FAULTS,
+    }
 
 
 @st.composite
@@ -190,10 +359,22 @@ def right(draw: st.DrawFn) -> dict[str, Any]:
             st.fixed_dictionaries({}, optional={"path": PATHS}) | st.just({"path_regex": "/[ab]+${A}"})
         )
         route["match"].update(path)
-        route.update(draw(st.fixed_dictionaries({}, optional={"timeout": TIMEOUTS, "max_body": BODIES})))
+        route.update(draw(st.fixed_dictionaries({}, optional=stages())))
+        if isinstance(route.get("fallback"), list) and draw(st.booleans()):
+            route["fallback"].append({"upstream": draw(st.sampled_from(sorted(upstreams)))})
         routes.append(route)
-    others = draw(st.fixed_dictionaries({}, optional=OTHERS))
-    return {**others, "version": 1, "upstreams": upstreams, "routes": routes}
+    others = draw(st.fixed_dictionaries({}, optional=OTHERS | {"store": STORES}))
+    others["defaults"] = draw(st.fixed_dictionaries({}, optional=stages()))
+    if isinstance(others["defaults"].get("retry"), dict):
+        others["defaults"]["retry"]["budget"] = draw(BUDGETS)
+    return {
+        **others,
+        "version": 1,
+        "upstreams": upstreams,
+        "breakers": {NAMED_BREAKER: draw(BREAKERS)},
+        "bulkheads": {NAMED_BULKHEAD: draw(BULKHEADS)},
+        "routes": routes,
+    }
 
 
 @UNHURRIED

@@ -1,4 +1,4 @@
-"""`sidecar run --upstream URL` runs one route to one upstream, with every default."""
+"""`sidecar run --upstream URL` runs one route to one upstream, with a breaker, a bulkhead and every default."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from sidecar.errors import ConfigError
 EVERYTHING = """\
 version: 1
 upstreams: {upstream: {url: http://127.0.0.1:9000}}
-routes: [{name: everything, upstream: upstream}]
+routes: [{name: everything, upstream: upstream, breaker: {}, bulkhead: {}}]
 """
 
 

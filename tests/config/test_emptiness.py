@@ -42,7 +42,7 @@ def test_what_no_value_means_depends_on_the_key(text: str, problem: str) -> None
         ("version: 1\nlog:\n" + REST, "log: unknown key; here can be `version`"),
         (
             "version: 1\nretry:\n" + REST,
-            "retry: `retry` belongs to a stage that this version does not have; remove the key",
+            "retry: unknown key; `retry` stands in a route, or in `defaults` for all of them",
         ),
         ("version: 1\nlog: {a: }\n" + REST, "log: unknown key; here can be `version`"),
     ],

@@ -19,6 +19,30 @@ routes:
   - {name: r, upstream: a}
 """
 
+STAGES = {
+    "timeout": {"attempt": "10s", "total": "15s", "idle": "1m", "body": "off"},
+    "max_body": "off",
+    "retry": {
+        "retries": 2,
+        "strategy": "exponential",
+        "base": "100ms",
+        "multiplier": 2,
+        "max": "2s",
+        "jitter": "full",
+        "retry_on": ["connect_error", "reset", "attempt_timeout", 502, 503, 504],
+        "methods": "idempotent",
+        "body_buffer": "1MiB",
+        "retry_after": {"max": "30s"},
+        "budget": {"ratio": "20%", "min_per_second": 1, "window": "10s"},
+    },
+    "breaker": "off",
+    "bulkhead": "off",
+    "rate_limit": "off",
+    "cache": "off",
+    "fallback": "off",
+    "fault": "off",
+}
+
 IN_FORCE = {
     "version": 1,
     "profile": "production",
@@ -40,19 +64,11 @@ IN_FORCE = {
             "idle_timeout": "1m",
         }
     },
-    "defaults": {
-        "timeout": {"attempt": "10s", "total": "15s", "idle": "1m", "body": "off"},
-        "max_body": "off",
-    },
-    "routes": [
-        {
-            "name": "r",
-            "match": {"path": "/**"},
-            "upstream": "a",
-            "timeout": {"attempt": "10s", "total": "15s", "idle": "1m", "body": "off"},
-            "max_body": "off",
-        }
-    ],
+    "breakers": {},
+    "bulkheads": {},
+    "store": {"max_bytes": "64MiB", "max_entries": 10000, "max_body": "1MiB"},
+    "defaults": STAGES,
+    "routes": [{"name": "r", "match": {"path": "/**"}, "upstream": "a", **STAGES}],
     "errors": {"format": "auto"},
     "access_log": "errors",
     "records": 1000,
@@ -256,6 +272,20 @@ def test_the_environment_is_that_of_the_process_unless_given(monkeypatch: pytest
     assert loaded.config.records == 7
 
 
+OTHER_STAGES: dict[tuple[str | int, ...], str] = {
+    **{
+        ("retry", key): "default"
+        for key in ("retries", "strategy", "multiplier", "jitter", "retry_on", "methods", "body_buffer")
+    },
+    **{("retry", "retry_on", index): "default" for index in range(6)},
+    ("retry", "base"): "profile testing",
+    ("retry", "max"): "profile testing",
+    ("retry", "retry_after", "max"): "profile testing",
+    **{("retry", "budget", key): "default" for key in ("ratio", "min_per_second", "window")},
+    **{(stage,): "default" for stage in ("breaker", "bulkhead", "rate_limit", "cache", "fallback", "fault")},
+}
+
+
 # --- origins ------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +331,10 @@ routes:
         ("defaults", "timeout", "idle"): "f.yaml:6",
         ("defaults", "timeout", "body"): "default",
         ("defaults", "max_body"): "default",
+        **{("defaults", *path): origin for path, origin in OTHER_STAGES.items()},
+        ("store", "max_bytes"): "default",
+        ("store", "max_entries"): "default",
+        ("store", "max_body"): "default",
         ("routes",): "f.yaml:8",
         ("routes", 0, "name"): "f.yaml:8",
         ("routes", 0, "upstream"): "f.yaml:9",
@@ -313,6 +347,7 @@ routes:
         ("routes", 0, "timeout", "idle"): "f.yaml:6",
         ("routes", 0, "timeout", "body"): "f.yaml:12",
         ("routes", 0, "max_body"): "default",
+        **{("routes", 0, *path): origin for path, origin in OTHER_STAGES.items()},
         ("errors", "format"): "default",
         ("access_log",): "profile testing",
         ("records",): "default",

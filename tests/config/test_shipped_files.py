@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sidecar.config.load import load_file, load_text
-from sidecar.config.model import Config
+from sidecar.config.model import Config, Profile
 from sidecar.config.shape import Shape, plain, shape_of
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -16,11 +17,15 @@ REFERENCE = CONFIG / "sidecar.yaml"
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_a_shipped_file_loads_without_warnings(path: Path) -> None:
+    """Whatever the environment: nothing is needed from it."""
     assert load_file(path, {}).warnings == ()
 
 
-def test_the_demo_and_the_reference_are_there() -> None:
-    assert {"demo.yaml", "sidecar.yaml"} <= {path.name for path in SHIPPED}
+def test_there_is_a_file_for_every_profile_beside_the_reference_and_the_demo() -> None:
+    profiles = {f"{profile}.yaml": profile for profile in get_args(Profile)}
+
+    assert {path.name for path in SHIPPED} == {"demo.yaml", "sidecar.yaml", *profiles}
+    assert {name: load_file(CONFIG / name, {}).config.profile for name in profiles} == profiles
 
 
 def test_the_reference_says_the_defaults() -> None:
@@ -41,26 +46,41 @@ def test_the_reference_has_every_key() -> None:
 
 
 def test_the_reference_can_be_used_with_its_comments_taken_for_keys(tmp_path: Path) -> None:
-    """What is commented out in it is right as well: every line of it, with the files that it names."""
+    """What is commented out in it is right as well: every line of it, with the files that it names.
+
+    Of what excludes each other one is left, and what production refuses needs another profile.
+    """
     text = REFERENCE.read_text().replace("http://127.0.0.1:9000", "https://127.0.0.1")
-    text = re.sub(r"^( {2,6})# ( *[A-Za-z_-]+:.*)$", r"\1\2", text, flags=re.MULTILINE)
-    text = re.sub(r"^ +path: .*\n", "", text, flags=re.MULTILINE)
+    text = text.replace("profile: production", "profile: development")
+    text = text.replace("upstreams:   ", "upstreams:\n  standby: {url: http://127.0.0.1:9001}\n#", 1)
+    text = re.sub(r"^( {0,6})# ( *(?:(?:- )?[a-z_]+|X-[A-Za-z]+):.*)$", r"\1\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^ +(?:path|truncate): .*\n", "", text, flags=re.MULTILINE)
     (tmp_path / "tls").mkdir()
-    for name in re.findall(r"tls/[a-z.]+", text):
-        (tmp_path / name).touch()
+    for name in re.findall(r"[a-z/]+\.(?:pem|key|json)\b", text):
+        (tmp_path / name).write_text("{}")
     (tmp_path / "sidecar.yaml").write_text(text)
 
     config = load_file(tmp_path / "sidecar.yaml", {}).config
 
     assert config.listen.tls is not None
     assert config.upstreams["orders"].tls is not None
-    assert plain(config.routes[0].match) == {
+    (route,) = config.routes
+    assert plain(route.match) == {
         "path_regex": "/v[0-9]+/orders",
         "host": ["api.example.com", "*.example.com"],
         "methods": ["GET", "HEAD"],
         "headers": {"X-Tenant": "acme", "X-Debug": "*"},
     }
-    assert config.routes[0].max_body == 10 << 20
+    assert route.max_body == 10 << 20
+    assert (route.breaker, route.bulkhead) == ("database", "reads")
+    assert None not in (route.retry, route.rate_limit, route.cache, route.fault)
+    assert [next(iter(plain(step))) for step in route.fallback or ()] == [
+        "stale",
+        "upstream",
+        "static",
+        "mock",
+        "redirect",
+    ]
 
 
 def keys(shape: Shape) -> set[str]:

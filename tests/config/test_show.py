@@ -40,53 +40,103 @@ routes:
         == f"""\
 # in force: dir/f.yaml, profile testing
 # hash: {loaded.digest}
-version: 1                          # dir/f.yaml:1
-profile: testing                    # dir/f.yaml:2
+version: 1                                                # dir/f.yaml:1
+profile: testing                                          # dir/f.yaml:2
 listen:
-  traffic: "[::1]:0"                # dir/f.yaml:3
-  ops: ":9900"                      # dir/f.yaml:3
+  traffic: "[::1]:0"                                      # dir/f.yaml:3
+  ops: ":9900"                                            # dir/f.yaml:3
 limits:
-  connections: 10000                # default
-  head: 32KiB                       # default
-  target: 8KiB                      # default
-  fields: 100                       # default
-  head_timeout: 10s                 # default
-  keepalive_timeout: 75s            # default
-  half_close_grace: 1s              # default
+  connections: 10000                                      # default
+  head: 32KiB                                             # default
+  target: 8KiB                                            # default
+  fields: 100                                             # default
+  head_timeout: 10s                                       # default
+  keepalive_timeout: 75s                                  # default
+  half_close_grace: 1s                                    # default
 upstreams:
   a:
-    url: http://127.0.0.1:9000      # env URL
-    connect_timeout: 1s             # profile testing
-    max_connections: 256            # default
-    idle_timeout: 90s               # dir/f.yaml:5
+    url: http://127.0.0.1:9000                            # env URL
+    connect_timeout: 1s                                   # profile testing
+    max_connections: 256                                  # default
+    idle_timeout: 90s                                     # dir/f.yaml:5
+breakers: {{}}
+bulkheads: {{}}
+store:
+  max_bytes: 64MiB                                        # default
+  max_entries: 10000                                      # default
+  max_body: 1MiB                                          # default
 defaults:
   timeout:
-    attempt: 2s                     # profile testing
-    total: off                      # dir/f.yaml:6
-    idle: 1m                        # default
-    body: off                       # default
-  max_body: off                     # default
+    attempt: 2s                                           # profile testing
+    total: off                                            # dir/f.yaml:6
+    idle: 1m                                              # default
+    body: off                                             # default
+  max_body: off                                           # default
+  retry:
+    retries: 2                                            # default
+    strategy: exponential                                 # default
+    base: 10ms                                            # profile testing
+    multiplier: 2                                         # default
+    max: 100ms                                            # profile testing
+    jitter: full                                          # default
+    retry_on: [connect_error, reset, attempt_timeout, 502, 503, 504]  # default
+    methods: idempotent                                   # default
+    body_buffer: 1MiB                                     # default
+    retry_after:
+      max: 1s                                             # profile testing
+    budget:
+      ratio: 20%                                          # default
+      min_per_second: 1                                   # default
+      window: 10s                                         # default
+  breaker: off                                            # default
+  bulkhead: off                                           # default
+  rate_limit: off                                         # default
+  cache: off                                              # default
+  fallback: off                                           # default
+  fault: off                                              # default
 routes:
-  - name: first                     # dir/f.yaml:8
+  - name: first                                           # dir/f.yaml:8
     match:
-      path: "/a/{{id}}"               # dir/f.yaml:9
-      host: [a.example, b.example]  # dir/f.yaml:9, env HOST
+      path: "/a/{{id}}"                                     # dir/f.yaml:9
+      host: [a.example, b.example]                        # dir/f.yaml:9, env HOST
       headers:
-        X-Tenant: "5"               # dir/f.yaml:9
-        Authorization: "***"        # dir/f.yaml:9
-    upstream: a                     # dir/f.yaml:10
+        X-Tenant: "5"                                     # dir/f.yaml:9
+        Authorization: "***"                              # dir/f.yaml:9
+    upstream: a                                           # dir/f.yaml:10
     timeout:
-      attempt: 2s                   # profile testing
-      total: off                    # dir/f.yaml:6
-      idle: 1m                      # default
-      body: off                     # default
-    max_body: 1536B                 # dir/f.yaml:11
+      attempt: 2s                                         # profile testing
+      total: off                                          # dir/f.yaml:6
+      idle: 1m                                            # default
+      body: off                                           # default
+    max_body: 1536B                                       # dir/f.yaml:11
+    retry:
+      retries: 2                                          # default
+      strategy: exponential                               # default
+      base: 10ms                                          # profile testing
+      multiplier: 2                                       # default
+      max: 100ms                                          # profile testing
+      jitter: full                                        # default
+      retry_on: [connect_error, reset, attempt_timeout, 502, 503, 504]  # default
+      methods: idempotent                                 # default
+      body_buffer: 1MiB                                   # default
+      retry_after:
+        max: 1s                                           # profile testing
+      budget:
+        ratio: 20%                                        # default
+        min_per_second: 1                                 # default
+        window: 10s                                       # default
+    breaker: off                                          # default
+    bulkhead: off                                         # default
+    rate_limit: off                                       # default
+    cache: off                                            # default
+    fallback: off                                         # default
+    fault: off                                            # default
 errors:
-  format: auto                      # default
-access_log: errors                  # profile testing
-records: 1000                       # default
-trusted_proxies: []                 # default
-drain_timeout: 1s                   # profile testing
+  format: auto                                            # default
+access_log: errors                                        # profile testing
+records: 1000                                             # default
+trusted_proxies: []                                       # default
+drain_timeout: 1s                                         # profile testing
 """
     )
 

@@ -184,11 +184,12 @@ def test_a_rate_is_a_number_per_duration(text: str, rate: Rate) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["100", "100/m", "0/1m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"]
+    "text", ["100", "100/min", "0/1m", "0/m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"]
 )
 def test_what_is_no_rate_is_refused_with_the_rule(text: str) -> None:
     with pytest.raises(
-        ValueError, match=f"^{re.escape('must be a rate, a whole number per duration, such as `100/1m`')}$"
+        ValueError,
+        match=f"^{re.escape('must be a rate, a whole number per duration, such as `100/1m` or `10/s`')}$",
     ):
         parse_rate(text)
 

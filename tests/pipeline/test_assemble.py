@@ -6,6 +6,27 @@ from sidecar.errors import NoRoute
 from sidecar.message import NO_FIELDS, Reply
 from sidecar.pipeline.assemble import Policy, answer_only
 from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.stages.attempt import AttemptStage
+from sidecar.pipeline.stages.bounds import Bounds
+from sidecar.pipeline.stages.breaker import BreakerGate, BreakerPermit
+from sidecar.pipeline.stages.bulkhead import BulkheadStage
+from sidecar.pipeline.stages.cache import CacheStage
+from sidecar.pipeline.stages.deadline import TotalDeadline
+from sidecar.pipeline.stages.fallback import FallbackStage
+from sidecar.pipeline.stages.fault import FaultStage
+from sidecar.pipeline.stages.invalidate import InvalidateStage
+from sidecar.pipeline.stages.rate_limit import RateLimitStage
+from sidecar.pipeline.stages.record import RecordStage
+from sidecar.pipeline.stages.retry import RetryStage
+from sidecar.policy.breaker import Breaker, BreakerSettings
+from sidecar.policy.budget import BudgetSettings, RetryBudget
+from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
+from sidecar.policy.cache import CacheSettings
+from sidecar.policy.fallback import Static
+from sidecar.policy.fault import FaultSettings
+from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
+from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 from tests.support.exchanges import Settings, a_route, an_exchange, some_parts
 from tests.support.upstream import Upstream
 from tests.support.virtual_time import in_virtual_time
@@ -52,6 +73,67 @@ async def test_a_bound_that_another_always_reaches_first_has_no_stage(
     assert a_route(Upstream(), **settings).pipeline.describe() == kept
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"retry": RetrySettings(), "attempt": 10, "total": 15},
+        {"bulkhead": Bulkhead("b", BulkheadSettings()), "attempt": 10, "total": 10},
+    ],
+)
+@in_virtual_time
+async def test_with_another_attempt_or_a_queue_both_bounds_can_be_reached(settings: Settings) -> None:
+    stages = a_route(Upstream(), **settings).pipeline.describe()
+
+    assert [line for line in stages if "total" in line or "attempt timeout" in line] == [
+        f"total deadline {settings['total']}s",
+        "attempt timeout 10s",
+    ]
+
+
+@in_virtual_time
+async def test_with_no_retries_there_is_but_one_attempt() -> None:
+    stages = a_route(Upstream(), retry=RetrySettings(retries=0), attempt=10, total=15).pipeline.stages
+
+    assert not any(isinstance(stage, TotalDeadline) for stage in stages)
+
+
+@in_virtual_time
+async def test_all_the_stages_stand_in_their_order() -> None:
+    store = Store(1000, 10)
+    route = a_route(
+        Upstream(),
+        attempt=10,
+        total=15,
+        idle=60,
+        rate_limit=RateLimiter(RateLimitSettings(limit=1, per=1)),
+        fallback=(Static(),),
+        cache=CacheSettings(fresh_for=1),
+        store=store,
+        invalidates=("a-route",),
+        retry=RetrySettings(),
+        budget=RetryBudget(BudgetSettings(), 0.0),
+        breaker=Breaker("b", BreakerSettings(), lambda: 0.5),
+        bulkhead=Bulkhead("c", BulkheadSettings()),
+        fault=FaultSettings(),
+    )
+
+    assert [type(stage) for stage in route.pipeline.stages] == [
+        RecordStage,
+        RateLimitStage,
+        Bounds,
+        FallbackStage,
+        InvalidateStage,
+        CacheStage,
+        TotalDeadline,
+        RetryStage,
+        BreakerGate,
+        BulkheadStage,
+        BreakerPermit,
+        AttemptStage,
+        FaultStage,
+    ]
+
+
 @in_virtual_time
 async def test_every_bound_that_is_on_is_named() -> None:
     (line,) = [
@@ -77,4 +159,4 @@ async def test_a_pipeline_may_ask_no_upstream() -> None:
 
     assert (await yes.call(an_exchange(sink=done.append))).status == 204
     assert (await answer_only("no", some_parts(), no).call(an_exchange())).status == 404
-    assert (yes.route, yes.describe(), yes.attempts) == ("yes", ["record"], None)
+    assert (yes.route, yes.describe(), yes.find(AttemptStage)) == ("yes", ["record"], None)

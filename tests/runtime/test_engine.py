@@ -12,6 +12,7 @@ from sidecar.config.model import RouteConfig, Timeouts
 from sidecar.errors import StartFailed
 from sidecar.message import Reply
 from sidecar.pipeline.assemble import Policy
+from sidecar.pipeline.stages.attempt import AttemptStage
 from sidecar.runtime.engine import Engine, build
 from sidecar.telemetry.record import Record
 from tests.support.exchanges import a_request
@@ -21,7 +22,7 @@ version: 1
 upstreams:
   orders: {url: http://127.0.0.1:1, max_connections: 7}
   files: {url: unix:///nowhere/app.sock}
-defaults: {timeout: {attempt: 2s, total: 3s, idle: off}}
+defaults: {timeout: {attempt: 2s, total: 3s, idle: off}, retry: off}
 errors: {format: seed}
 access_log: all
 routes:
@@ -61,8 +62,17 @@ async def test_each_route_has_the_stages_that_its_settings_ask_for() -> None:
 def test_every_key_of_a_route_reaches_its_pipeline() -> None:
     """A key that is accepted and does nothing is worse than one that is refused: `engine` must hand each one on."""
     keys = (set(RouteConfig.model_fields) - {"name", "match", "timeout"}) | set(Timeouts.model_fields)
+    made_of_several = {
+        "rate_limit_key",
+        "rate_limit_fields",
+        "budget",
+        "store",
+        "invalidates",
+        "others",
+        "shadow",
+    }
 
-    assert {field.name for field in dataclasses.fields(Policy)} == keys | {"route"}
+    assert {field.name for field in dataclasses.fields(Policy)} == keys | {"route"} | made_of_several
 
 
 async def test_there_is_one_pool_and_one_histogram_for_each_upstream() -> None:
@@ -70,7 +80,7 @@ async def test_there_is_one_pool_and_one_histogram_for_each_upstream() -> None:
 
     assert set(engine.pools) == set(engine.seconds) == {"orders", "files"}
     assert [str(pool.open) for pool in engine.pools.values()] == ["0", "0"]
-    attempts = [pipeline.attempts for pipeline in engine.dispatcher.pipelines]
+    attempts = [pipeline.find(AttemptStage) for pipeline in engine.dispatcher.pipelines]
     assert [stage.seconds for stage in attempts if stage is not None] == [
         engine.seconds["orders"],
         engine.seconds["orders"],

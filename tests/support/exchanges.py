@@ -11,7 +11,7 @@ by `Route.ask`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
@@ -22,8 +22,22 @@ from sidecar.pipeline.answers import Answers, Format
 from sidecar.pipeline.assemble import Parts, Pipeline, Policy, assemble
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call
+from sidecar.pipeline.stages.attempt import AttemptStage
+from sidecar.pipeline.stages.ladder import Other
+from sidecar.pipeline.stages.rate_limit import RateFields
+from sidecar.policy.breaker import Breaker
+from sidecar.policy.budget import RetryBudget
+from sidecar.policy.bulkhead import Bulkhead
+from sidecar.policy.cache import CacheSettings
+from sidecar.policy.fallback import FallbackStep
+from sidecar.policy.fault import FaultSettings
+from sidecar.policy.ratelimit import RateLimiter
+from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
+from sidecar.runtime.background import Background
 
 __all__ = [
+    "EPOCH",
     "Got",
     "Route",
     "Settings",
@@ -34,6 +48,8 @@ __all__ = [
     "some_parts",
 ]
 
+EPOCH = 1_800_000_000  # the time of day at which virtual time begins: 2027-01-15 08:00 UTC
+
 
 class Settings(TypedDict, total=False):
     """What of a `Policy` a test may set."""
@@ -43,6 +59,20 @@ class Settings(TypedDict, total=False):
     idle: float | None
     body: float | None
     max_body: int | None
+    rate_limit: RateLimiter
+    rate_limit_key: str
+    rate_limit_fields: RateFields
+    fallback: tuple[FallbackStep, ...]
+    others: Mapping[str, Other]
+    cache: CacheSettings
+    store: Store
+    invalidates: tuple[str, ...]
+    retry: RetrySettings
+    budget: RetryBudget
+    breaker: Breaker
+    bulkhead: Bulkhead
+    fault: FaultSettings
+    shadow: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -107,7 +137,15 @@ def some_parts(
 ) -> Parts:
     """Make what all routes share. Unless `on_fault` takes them, unforeseen exceptions fail the test."""
     loop = asyncio.get_running_loop()
-    return Parts(loop, loop.time, Answers(fmt), on_fault or _raise)
+    return Parts(
+        loop,
+        loop.time,
+        Answers(fmt),
+        on_fault or _raise,
+        spawn=Background(loop).spawn,
+        chance=lambda: 0.5,
+        wall=lambda: EPOCH + loop.time(),
+    )
 
 
 def _raise(exchange: Exchange, fault: Exception) -> None:
@@ -130,8 +168,9 @@ class Route:
     @property
     def counts(self) -> dict[str, int]:
         """What came of the attempts, without the zeros."""
-        assert self.pipeline.attempts is not None
-        return {str(result): number for result, number in self.pipeline.attempts.counts.items() if number}
+        attempts = self.pipeline.find(AttemptStage)
+        assert attempts is not None
+        return {str(result): number for result, number in attempts.counts.items() if number}
 
     async def get(self, target: str = "/") -> Got:
         """Ask with GET."""

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 
 from sidecar.counts import Histogram
 from sidecar.errors import Disconnected
-from sidecar.pipeline.stages.attempt import RESULTS, AttemptStage
+from sidecar.pipeline.assemble import Pipeline
+from sidecar.pipeline.guards import Guards
+from sidecar.pipeline.stages.attempt import RESULTS
 from sidecar.telemetry.metrics import Live, UpstreamView, registry
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
@@ -28,12 +30,14 @@ FORMATS: dict[str, tuple[str, Callable[[str], Iterable[Any]]]] = {
 }
 
 
-def a_live(recorder: Recorder, attempts: list[tuple[str, AttemptStage]]) -> Live:
+def a_live(recorder: Recorder, *pipelines: Pipeline, guards: Guards | None = None) -> Live:
     """Make what the metrics read, with one upstream."""
     view = UpstreamView(open=lambda: 5, idle=lambda: 3, reconnected=lambda: 2, seconds=Histogram())
     return Live(
         recorder=recorder,
-        attempts=attempts,
+        pipelines=pipelines,
+        guards=guards or Guards(),
+        now=lambda: 0.0,
         upstreams={"an-upstream": view},
         connections=lambda: 7,
         accepted=lambda: 70,
@@ -102,10 +106,9 @@ NAMES = {
 @pytest.mark.parametrize("fmt", FORMATS)
 @in_virtual_time
 async def test_the_names_and_labels_are_these_from_the_first_scrape(fmt: str) -> None:
-    attempts = a_route(Upstream()).pipeline.attempts
-    assert attempts is not None
+    pipeline = a_route(Upstream(), name="orders").pipeline
 
-    series = scrape(registry(a_live(a_recorder(), [("orders", attempts)])), fmt)
+    series = scrape(registry(a_live(a_recorder(), pipeline)), fmt)
 
     assert own(series) == {name: {frozenset(labels.split())} for name, labels in NAMES.items()}
 
@@ -113,10 +116,9 @@ async def test_the_names_and_labels_are_these_from_the_first_scrape(fmt: str) ->
 @pytest.mark.parametrize("fmt", FORMATS)
 @in_virtual_time
 async def test_every_series_of_a_configured_name_is_there_at_0_before_the_first_request(fmt: str) -> None:
-    attempts = a_route(Upstream()).pipeline.attempts
-    assert attempts is not None
+    pipeline = a_route(Upstream(), name="orders").pipeline
 
-    series = scrape(registry(a_live(a_recorder(), [("orders", attempts)])), fmt)
+    series = scrape(registry(a_live(a_recorder(), pipeline)), fmt)
 
     for route in ("orders", "_none"):
         assert value(series, "sidecar_requests_total", route=route, method="GET", code="200", fate="ok") == 0
@@ -129,7 +131,7 @@ async def test_every_series_of_a_configured_name_is_there_at_0_before_the_first_
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_what_is_read_is_what_is_there_now(fmt: str) -> None:
-    live = a_live(a_recorder(), [])
+    live = a_live(a_recorder())
     made = registry(live)
 
     series = scrape(made, fmt)
@@ -151,7 +153,7 @@ def test_what_is_read_is_what_is_there_now(fmt: str) -> None:
 
 @in_virtual_time
 async def test_a_reconnection_is_counted_as_an_attempt_of_its_own_kind() -> None:
-    series = scrape(registry(a_live(a_recorder(), [])))
+    series = scrape(registry(a_live(a_recorder())))
 
     reconnected = [
         (dict(labels)["upstream"], number)
@@ -170,8 +172,7 @@ async def test_what_happened_is_counted(fmt: str) -> None:
         await route.ask(request)
     for exchange in route.done:
         recorder(exchange)
-    assert route.pipeline.attempts is not None
-    live = a_live(recorder, [("orders", route.pipeline.attempts)])
+    live = a_live(recorder, route.pipeline)
     live.upstreams = {"an-upstream": UpstreamView(lambda: 0, lambda: 0, lambda: 0, route.seconds)}
 
     series = scrape(registry(live), fmt)
@@ -200,13 +201,13 @@ async def test_what_happened_is_counted(fmt: str) -> None:
 def test_a_label_may_hold_any_text(name: str, fmt: str) -> None:
     recorder = Recorder([name], keep=0, access_log="off", line=lambda _: None)
 
-    series = scrape(registry(a_live(recorder, [])), fmt)
+    series = scrape(registry(a_live(recorder)), fmt)
 
     assert value(series, "sidecar_request_duration_seconds_count", route=name) == 0
 
 
 def test_the_process_and_its_collector_are_shown_too() -> None:
-    names = {name for name, _ in scrape(registry(a_live(a_recorder(), [])))}
+    names = {name for name, _ in scrape(registry(a_live(a_recorder())))}
 
     assert {
         "process_resident_memory_bytes",
@@ -217,14 +218,14 @@ def test_the_process_and_its_collector_are_shown_too() -> None:
 
 
 def test_two_registries_do_not_know_each_other() -> None:
-    first = scrape(registry(a_live(a_recorder(), [])))
+    first = scrape(registry(a_live(a_recorder())))
 
-    assert own(first) == own(scrape(registry(a_live(a_recorder(), []))))
+    assert own(first) == own(scrape(registry(a_live(a_recorder()))))
 
 
 def test_a_scrape_in_another_thread_does_not_disturb_the_counting() -> None:
     recorder = a_recorder()
-    made = registry(a_live(recorder, []))
+    made = registry(a_live(recorder))
     failures: list[BaseException] = []
 
     def scrape_often() -> None:

@@ -1,7 +1,8 @@
 """The outermost stage: whatever happens inside, the client gets an answer and the request exactly one fate.
 
 Here errors become replies, an unforeseen exception becomes this one request's 500 (and nobody else's), every answer
-gets its `X-Request-ID` and what the stages have to say on it (`Exchange.extra`), and the exchange is told its end, through the reply's closers, when the body is over.
+gets its `X-Request-ID` and what the stages have to say on it (`Exchange.extra`), and the exchange is told its end,
+through the reply's closers, when the body is over.
 """
 
 import asyncio

@@ -18,7 +18,7 @@ from sidecar.errors import (
 )
 from sidecar.fate import Fate
 from sidecar.pipeline.exchange import Exchange
-from sidecar.pipeline.stages.attempt import RESULTS
+from sidecar.pipeline.stages.attempt import RESULTS, AttemptStage
 from tests.support.exchanges import a_route, some_parts
 from tests.support.upstream import Arrival, Step, Upstream, answer, fail, hang, stream
 from tests.support.virtual_time import in_virtual_time, now
@@ -122,7 +122,7 @@ async def test_an_unforeseen_exception_does_not_break_the_counting(bound: float 
 
 @in_virtual_time
 async def test_every_result_has_its_count_from_the_beginning() -> None:
-    attempts = a_route(Upstream()).pipeline.attempts
+    attempts = a_route(Upstream()).pipeline.find(AttemptStage)
 
     assert attempts is not None
     assert attempts.counts == dict.fromkeys(RESULTS, 0)

@@ -1,0 +1,149 @@
+"""The fallback ladder around cache, deadline and retry: it sees the final reason, and serves the first step that can.
+
+Every answer from here says so: `X-System-Degraded: true`, `X-Fallback-Source`, and in `Proxy-Status` what went wrong,
+with the word that would have been the request's fate. The record keeps the error. A reply that is replaced is closed at
+once, so that its slot and its connection are free. Where no step delivers, what was there goes on unchanged; a step that
+fails costs the client nothing but its time.
+
+The total deadline lies inside and is over by now. Asking another upstream takes time of its own, bounded by the step.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sidecar.errors import RequestError
+from sidecar.message import Body, Reply, Request
+from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.stage import Stage
+from sidecar.pipeline.stages.ladder import Failure, Ladder, make_step
+from sidecar.policy.fallback import (
+    CAUSES,
+    SERVER_ERROR,
+    FallbackStep,
+    Mock,
+    Redirect,
+    Stale,
+    Static,
+    Upstream,
+    cause_of,
+)
+
+__all__ = ["FallbackStage"]
+
+
+class FallbackStage(Stage):
+    """Serves what stands in for a failure. `used` counts by (source, cause); the steps are asked in their order.
+
+    `body_buffer` is how many bytes of a request body are kept for an upstream that is asked instead. `on_fault` is told
+    of exceptions in a step that nobody foresaw.
+    """
+
+    __slots__ = ("_body_buffer", "_on_fault", "_resend", "steps", "used")
+
+    def __init__(
+        self,
+        steps: Sequence[FallbackStep],
+        ladder: Ladder,
+        on_fault: Callable[[Exchange, Exception], None],
+        *,
+        body_buffer: int = 1 << 20,
+    ) -> None:
+        self.steps = tuple([make_step(step, ladder) for step in steps])
+        self.used: dict[tuple[str, str], int] = {
+            (step.source, cause): 0 for step in steps for cause in CAUSES if cause in step.when
+        }
+        self._on_fault = on_fault
+        self._body_buffer = body_buffer
+        self._resend: frozenset[bytes] = frozenset().union(
+            *[step.methods for step in steps if isinstance(step, Upstream)]
+        )
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """Give the reply of the rest of the pipeline, or what stands in for it.
+
+        Raises:
+            RequestError: there was no reply, and no step that delivers.
+
+        """
+        kept = exchange.request.body
+        if kept is not None:
+            kept = self._keep(exchange.request, kept)
+        try:
+            reply = await self.next(exchange)
+        except RequestError as error:
+            cause = cause_of(error)
+            instead = None if cause is None else await self._ask(exchange, Failure(cause, error=error))
+            if instead is None:
+                raise
+            return instead
+        if reply.status < 500:
+            if kept is not None:
+                kept.forget()
+            return reply
+        return await self._ask(exchange, Failure(SERVER_ERROR, reply=reply)) or reply
+
+    def _keep(self, request: Request, body: Body) -> Body | None:
+        mine = request.method in self._resend and body.keep(self._body_buffer)
+        return body if mine else None
+
+    async def _ask(self, exchange: Exchange, failure: Failure) -> Reply | None:
+        """Go down the steps. Whoever leaves meanwhile takes the failed reply along."""
+        try:
+            return await self._first(exchange, failure)
+        except BaseException:
+            if failure.reply is not None:
+                failure.reply.close()
+            raise
+
+    async def _first(self, exchange: Exchange, failure: Failure) -> Reply | None:
+        method = exchange.request.method
+        for step in self.steps:
+            if not step.settings.applies(failure.cause, method):
+                continue
+            try:
+                reply = await step.reply(exchange, failure)
+            except RequestError:
+                continue
+            except Exception as fault:  # noqa: BLE001 -- isolation: the steps after it may still deliver
+                self._on_fault(exchange, fault)
+                continue
+            if reply is not None:
+                return self._instead(exchange, failure, reply, step.settings)
+        return None
+
+    def _instead(self, exchange: Exchange, failure: Failure, reply: Reply, step: FallbackStep) -> Reply:
+        source = step.source
+        reply.extra += (
+            (b"X-System-Degraded", b"true"),
+            (b"X-Fallback-Source", source.encode()),
+            (b"Proxy-Status", failure.proxy_status),
+        )
+        exchange.fate = step.fate
+        if failure.error is not None:
+            # Its traceback leads back to the exchange: both would live until the next garbage collection.
+            exchange.error = failure.error.with_traceback(None)
+        self.used[source, failure.cause] += 1
+        if failure.reply is not None:
+            self._drop(exchange, failure.reply)
+        return reply
+
+    def _drop(self, exchange: Exchange, failed: Reply) -> None:
+        try:
+            failed.close()
+        except Exception as fault:  # noqa: BLE001 -- isolation: there is an answer, and the client gets it
+            self._on_fault(exchange, fault)
+
+    def describe(self) -> str:
+        """Name the stage and its steps in their order."""
+        return "fallback " + " → ".join(_describe(step.settings) for step in self.steps)
+
+
+def _describe(step: FallbackStep) -> str:
+    match step:
+        case Stale():
+            return f"stale up to {step.max_age:g}s"
+        case Static() | Mock():
+            return f"{step.source} {step.status}"
+        case Upstream():
+            return f"upstream {step.name} within {step.timeout:g}s"
+        case Redirect():
+            return f"redirect {step.status}"

@@ -1,0 +1,231 @@
+"""What becomes of an answer besides going to its client: it is stored, and shared with those who wait for the same.
+
+A body that is all here is kept at once. One that is still coming goes through a `Capture`, unless it is larger than
+`max_body`, has no end (an event stream), or would neither be stored nor has anybody waiting for it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from sidecar.errors import UpstreamFailed
+from sidecar.message import Body, Reply
+from sidecar.pipeline.capture import Capture
+from sidecar.pipeline.stages.single_flight import Flights
+from sidecar.policy.cache import (
+    Asking,
+    Terms,
+    is_worth_keeping,
+    kept_fields,
+    make_entry,
+    may_keep,
+    may_share,
+    terms,
+)
+from sidecar.policy.cache_response import told
+from sidecar.policy.cache_settings import CacheSettings
+from sidecar.policy.conditions import freshened, same_tag
+from sidecar.policy.freshness import age_on_arrival
+from sidecar.policy.store import Entry, Store
+
+__all__ = ["Flight", "Keeper"]
+
+Flight = tuple[object, ...]
+
+
+class _Answer:
+    """The head of an answer, judged. `at` is when it came, on the loop's clock."""
+
+    __slots__ = ("asking", "at", "found", "reply", "shares", "stores")
+
+    def __init__(
+        self, asking: Asking, reply: Reply, found: Terms, at: float, *, stores: bool, shares: bool
+    ) -> None:
+        self.asking = asking
+        self.reply = reply
+        self.found = found
+        self.at = at
+        self.stores = stores
+        self.shares = shares
+
+    def entry(self, body: bytes | None) -> Entry:
+        """Make the copy."""
+        reply, found = self.reply, self.found
+        fields = kept_fields(reply.fields, reply.extra, found.told, None if body is None else len(body))
+        return make_entry(self.asking, found, fields, body or b"", self.at)
+
+
+class Keeper:
+    """Keeps the answers of one route. `time` is the loop's clock, `wall` the time of day.
+
+    `on_fault` is told of failures that happen where no caller sees them.
+    """
+
+    __slots__ = ("_captures", "_flights", "_on_fault", "_settings", "_store", "_time", "_wall")
+
+    def __init__(
+        self,
+        store: Store,
+        settings: CacheSettings,
+        flights: Flights,
+        *,
+        time: Callable[[], float],
+        wall: Callable[[], float],
+        on_fault: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._flights = flights
+        self._time = time
+        self._wall = wall
+        self._on_fault = on_fault
+        self._captures: dict[Flight, Capture] = {}  # of leaders whose answer is coming in
+
+    def hurry(self, flight: Flight) -> None:
+        """Let no slow client hold up an answer that others wait for."""
+        capture = self._captures.get(flight)
+        if capture is not None:
+            capture.hurry()
+
+    def land(self, asking: Asking, entry: Entry | None) -> None:
+        """End the flight that `asking` leads, if it does: with `entry` for all, or with None: each for himself."""
+        flight, asking.flight = asking.flight, None
+        if flight is not None:
+            self._flights.land(flight, entry)
+
+    def hand_over(self, asking: Asking) -> None:
+        """Leave the flight that `asking` leads to the next one who waits."""
+        flight, asking.flight = asking.flight, None
+        if flight is not None:
+            self._flights.hand_over(flight)
+
+    def _land_alone(self, asking: Asking, status: int, now: float) -> None:
+        flight, asking.flight = asking.flight, None
+        if flight is None:
+            return
+        if status < 500:
+            self._flights.land_alone(flight, now)
+        else:
+            self._flights.land(flight, None)  # the next answer may be a better one
+
+    def keep(self, asking: Asking, reply: Reply) -> bool:
+        """Keep and share an answer, or see to it that it will be once it is whole. True: it is stored, or will be.
+
+        The flight that `asking` leads has landed when this returns, or lands with the body's end.
+        """
+        status, settings = reply.status, self._settings
+        said = told(reply.fields)
+        now = self._time()
+        if not may_keep(asking.read, status, said) or reply.trailers or said.stream:
+            self._land_alone(asking, status, now)
+            return False
+        wall = self._wall()
+        found = terms(said, status, settings, wall, age_on_arrival(said, wall, now - asking.asked_at))
+        stores = asking.request.method == b"GET" and is_worth_keeping(found, settings)
+        shares = asking.flight is not None and may_share(found, settings)
+        if not shares:
+            self._land_alone(asking, status, now)
+            if not stores:
+                return False
+        body = reply.body
+        if isinstance(body, Body):
+            whole = body.take_whole()
+            if whole is None:
+                known = reply.length or 0
+                if known > settings.max_body:
+                    self._land_alone(asking, status, now)
+                    return False
+                answer = _Answer(asking, reply, found, now, stores=stores, shares=shares)
+                return self._capture(answer, body)
+            reply.body = body = whole
+        if body is not None and len(body) > settings.max_body:
+            self._land_alone(asking, status, now)
+            return False
+        answer = _Answer(asking, reply, found, now, stores=stores, shares=shares)
+        return self._complete(answer, body)
+
+    def _complete(self, answer: _Answer, body: bytes | None) -> bool:
+        asking = answer.asking
+        entry = answer.entry(body)
+        stored = answer.stores and self._store.put(entry, asking.asked_at)
+        if asking.flight is not None:
+            # Who joined after a change has a right to see it, so what was asked for before it is not for him.
+            outdated = self._store.is_outdated(asking.key, asking.asked_at)
+            self.land(asking, entry if answer.shares and not outdated else None)
+        return stored
+
+    # --- bodies that are still coming ---
+
+    def _capture(self, answer: _Answer, body: Body) -> bool:
+        asking = answer.asking
+        flight = asking.flight
+        if not answer.stores and (flight is None or not self._flights.waiting(flight)):
+            self.land(asking, None)  # nobody would get it
+            return False
+        capture = Capture(
+            body,
+            self._time,
+            self._settings.max_body,
+            self._store,
+            partial(self._ended, answer, flight),
+        )
+        answer.reply.body = capture.out
+        answer.reply.on_close(partial(self._closed, answer, flight, capture))
+        if flight is not None:
+            self._captures[flight] = capture
+            if self._flights.waiting(flight):
+                capture.hurry()
+        capture.start()
+        return answer.stores
+
+    def _ended(self, answer: _Answer, flight: Flight | None, whole: bytes | None) -> None:
+        if flight is not None:
+            self._captures.pop(flight, None)
+        if whole is None:
+            self.land(answer.asking, None)
+            return
+        try:
+            self._complete(answer, whole)
+        except Exception:  # noqa: BLE001 -- a fault of the cache must not break the body that goes to the client
+            self._on_fault()
+            self.land(answer.asking, None)
+
+    def _closed(
+        self, answer: _Answer, flight: Flight | None, capture: Capture, error: BaseException | None
+    ) -> None:
+        """Take note that the reply is over, be it that its client left in the middle."""
+        capture.close()
+        if capture.ended:
+            return
+        if flight is not None:
+            self._captures.pop(flight, None)
+        if isinstance(error, UpstreamFailed):
+            self.land(answer.asking, None)
+        else:
+            self.hand_over(answer.asking)
+
+    # --- renewing ---
+
+    def renew(self, asking: Asking, copy: Entry, reply: Reply) -> Entry | None:
+        """Put the copy as the 304 in `reply` has made it in its place (RFC 9111 §4.3.4).
+
+        Gives what its client gets; None where the 304 is about another copy, so that ours is good for nothing.
+        """
+        answer = told(reply.fields)
+        if not same_tag(answer.etag, copy.etag):
+            self._store.remove(copy)
+            return None
+        fields = freshened(copy.fields, kept_fields(reply.fields, reply.extra, answer, None))
+        said = told(fields)
+        now, wall = self._time(), self._wall()
+        age = age_on_arrival(answer, wall, now - asking.asked_at)
+        found = terms(said, copy.status, self._settings, wall, age)
+        entry = make_entry(asking, found, fields, copy.body, now)
+        if not may_keep(asking.read, copy.status, said):
+            self._store.remove(copy)
+            self.land(asking, None)
+            return entry
+        self._store.put(entry, asking.asked_at)
+        outdated = self._store.is_outdated(asking.key, asking.asked_at)
+        shares = may_share(found, self._settings) and not outdated
+        self.land(asking, entry if shares else None)
+        return entry
