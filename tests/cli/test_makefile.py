@@ -121,6 +121,26 @@ def test_an_environment_for_tests_serves_the_demo_too(checkout: Path) -> None:
     assert notes(checkout) == ["-m sidecar demo"]
 
 
+@pytest.mark.parametrize(
+    ("target", "extras", "command"),
+    [
+        ("soak", "dev", "-m tests.soak --seed 17"),
+        ("mutation", "dev,mutation", "-m tests.mutation --seed 17"),
+        ("bench", "dev,bench", "-m bench --seed 17"),
+        ("fuzz", "dev,fuzz", "-m tests.fuzz --seed 17"),
+    ],
+)
+def test_what_takes_long_installs_what_it_alone_needs(
+    checkout: Path, target: str, extras: str, command: str
+) -> None:
+    make(checkout, target, python(checkout), "ARGS=--seed 17")
+
+    assert notes(checkout)[1:] == [
+        f"pip install --editable .[{extras}] --constraint deploy/constraints.txt",
+        command,
+    ]
+
+
 def test_words_are_handed_on(checkout: Path) -> None:
     make(checkout, "test", python(checkout), "ARGS=tests/wire -x", "VENV=.venv313")
 

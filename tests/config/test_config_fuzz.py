@@ -364,11 +364,12 @@ def right(draw: st.DrawFn) -> dict[str, Any]:
             route["fallback"].append({"upstream": draw(st.sampled_from(sorted(upstreams)))})
         routes.append(route)
     others = draw(st.fixed_dictionaries({}, optional=OTHERS | {"store": STORES}))
-    others["defaults"] = draw(st.fixed_dictionaries({}, optional=stages()))
-    if isinstance(others["defaults"].get("retry"), dict):
-        others["defaults"]["retry"]["budget"] = draw(BUDGETS)
+    defaults: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=stages()))
+    if isinstance(defaults.get("retry"), dict):
+        defaults["retry"]["budget"] = draw(BUDGETS)
     return {
         **others,
+        "defaults": defaults,
         "version": 1,
         "upstreams": upstreams,
         "breakers": {NAMED_BREAKER: draw(BREAKERS)},
@@ -377,10 +378,17 @@ def right(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+class Plain(yaml.SafeDumper):
+    """Writes what stands at two places twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- PyYAML's signature
+        return True
+
+
 @UNHURRIED
 @given(right())
 def test_what_is_right_loads_and_the_schema_accepts_it_and_printing_keeps_it(value: dict[str, Any]) -> None:
-    text = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000)
+    text = yaml.dump(value, Dumper=Plain, allow_unicode=True, sort_keys=False, width=1000)
 
     loaded = load(text)
 

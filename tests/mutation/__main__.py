@@ -104,7 +104,9 @@ def _judge(results: dict[str, str], modules: Sequence[str]) -> int:
     for change in known - {change for _, _, change in survivors.values()}:
         print(f"argued in {PAGE.name}, but did not survive:\n{change}\n")
     told = ", ".join(f"{many} {status}" for status, many in tally.most_common())
-    print(f"{sum(tally.values())} mutants: {told}; {len(survivors) - left} survivors are argued, {left} are not")
+    print(
+        f"{sum(tally.values())} mutants: {told}; {len(survivors) - left} survivors are argued, {left} are not"
+    )
     return int(left > 0)
 
 

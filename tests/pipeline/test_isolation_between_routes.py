@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from sidecar.counts import Histogram
-from sidecar.errors import NoRoute
+from sidecar.errors import Disconnected, NoRoute
 from sidecar.message import Reply, Request
 from sidecar.pipeline.assemble import Parts, answer_only
 from sidecar.pipeline.exchange import Exchange
@@ -16,9 +16,11 @@ from sidecar.pipeline.stages.attempt import AttemptStage
 from sidecar.pipeline.stages.bounds import Bounds
 from sidecar.pipeline.stages.breaker import BreakerGate, BreakerPermit
 from sidecar.pipeline.stages.bulkhead import BulkheadStage
+from sidecar.pipeline.stages.cache import CacheStage
 from sidecar.pipeline.stages.deadline import TotalDeadline
 from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.fault import FaultStage
+from sidecar.pipeline.stages.invalidate import InvalidateStage
 from sidecar.pipeline.stages.ladder import Ladder
 from sidecar.pipeline.stages.rate_limit import RateLimitStage
 from sidecar.pipeline.stages.record import RecordStage
@@ -27,10 +29,12 @@ from sidecar.policy.breaker import Breaker
 from sidecar.policy.breaker_settings import BreakerSettings
 from sidecar.policy.budget import BudgetSettings, RetryBudget
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
-from sidecar.policy.fallback import Static
+from sidecar.policy.cache_settings import CacheSettings
+from sidecar.policy.fallback import Stale
 from sidecar.policy.fault import FaultSettings
 from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
 from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 from tests.support.exchanges import Got, Route, a_request, some_parts
 from tests.support.upstream import Arrival, Step, Upstream, answer, fail, hang, stream
 from tests.support.virtual_time import in_virtual_time, now, run
@@ -87,7 +91,19 @@ class Whole:
         return (self.bulkhead.in_use, self.bulkhead.queued, trials) == (0, 0, 0)
 
 
-PLACES = ("rate limit", "fallback", "total", "retry", "gate", "bulkhead", "permit", "attempt", "fault")
+PLACES = (
+    "rate limit",
+    "fallback",
+    "invalidate",
+    "cache",
+    "total",
+    "retry",
+    "gate",
+    "bulkhead",
+    "permit",
+    "attempt",
+    "fault",
+)
 
 
 def a_whole_route(upstream: Call, name: str = "a-route") -> Whole:
@@ -99,13 +115,18 @@ def a_whole_route(upstream: Call, name: str = "a-route") -> Whole:
     bulkhead = Bulkhead(name, BulkheadSettings(max_concurrent=SLOTS, max_queue=500, queue_timeout=30))
     budget = RetryBudget(BudgetSettings(), now())
     limiter = RateLimiter(RateLimitSettings(limit=100_000, per=60))
-    ladder = Ladder(name, loops["fallback"].loop, now)
+    store = Store(1 << 20, 100)
+    ladder = Ladder(name, loops["fallback"].loop, now, store)
     attempt = loops["attempt"]
     stages: list[Stage] = [
         RecordStage(parts.answers, parts.on_fault),
         RateLimitStage(limiter, loops["rate limit"].loop, route=name),
         Bounds(idle=60, lifetime=None, max_body=1000),
-        FallbackStage([Static(methods=frozenset({b"SORRY"}))], ladder, parts.on_fault),
+        FallbackStage([Stale()], ladder, parts.on_fault),
+        InvalidateStage(store, [name], loops["invalidate"].loop),
+        CacheStage(
+            store, CacheSettings(), name, loops["cache"].loop, spawn=parts.spawn, wall=parts.wall, total=30
+        ),
         TotalDeadline(loops["total"].loop, 30),
         RetryStage(RetrySettings(), budget, loops["retry"].loop, loops["retry"].chance, parts.wall),
         BreakerGate(breaker, loops["gate"].loop),
@@ -123,6 +144,20 @@ def a_whole_route(upstream: Call, name: str = "a-route") -> Whole:
 
 def _nothing(_: Exchange) -> Reply:
     raise NoRoute
+
+
+def concrete(kind: type[Stage]) -> set[type[Stage]]:
+    """All the stages that there are."""
+    below = {stage for sub in kind.__subclasses__() for stage in {sub} | concrete(sub)}
+    return {stage for stage in below if stage.__module__.startswith("sidecar.") and stage.__name__[0] != "_"}
+
+
+@in_virtual_time
+async def test_no_stage_is_left_out_here() -> None:
+    """A stage that is new joins `a_whole_route`, and the faults below."""
+    stages = a_whole_route(Upstream()).route.pipeline.stages
+
+    assert {type(stage) for stage in stages} == concrete(Stage)
 
 
 # --- a fault is one request's ---
@@ -151,13 +186,13 @@ async def test_a_fault_at_any_stage_is_one_requests_500_and_nobody_elses(place: 
     # All the slots are taken when the victim comes, so that it stands in the queue too, and others behind it.
     script = Upstream(*[stream([(1, b"piece")], after=1)] * SLOTS, then=answer(body=b"later", after=1))
     whole = a_whole_route(upstream)
-    before = [whole.route.start() for _ in range(SLOTS)]
+    before = [whole.route.start(a_request(target=f"/{n}")) for n in range(SLOTS)]
     await asyncio.sleep(0.5)
     victim = whole.route.start(victim_of(place))
     if place in whole.loops:
         whole.loops[place].victim = victim
     await asyncio.sleep(0)
-    behind = [whole.route.start() for _ in range(SLOTS)]
+    behind = [whole.route.start(a_request(target=f"/behind/{n}")) for n in range(SLOTS)]
 
     got = await victim
     others = [*await asyncio.gather(*before), *await asyncio.gather(*behind)]
@@ -173,6 +208,32 @@ async def test_a_fault_at_any_stage_is_one_requests_500_and_nobody_elses(place: 
     assert [type(fault) for fault in whole.faults] == [Fault if place != "bounds" else TypeError]
     assert sorted(whole.route.fates) == ["internal"] + ["ok"] * (2 * SLOTS + 1)
     assert (whole.at_rest(), script.under_way, whole.breaker.view(now()).failures) == (True, 0, 0)
+
+
+@pytest.mark.parametrize(("place", "method"), [("cache", "GET"), ("invalidate", "PUT")])
+@in_virtual_time
+async def test_a_fault_in_the_cache_fails_no_request_at_all(place: str, method: str) -> None:
+    upstream = Upstream(then=answer(body=b"live"))
+    whole = a_whole_route(upstream)
+    victim = whole.route.start(a_request(method))
+    whole.loops[place].victim = victim
+
+    got, other = await victim, await whole.route.get()
+
+    assert [(one.status, one.body) for one in (got, other)] == [(200, b"live")] * 2
+    assert (whole.route.fates, whole.faults, whole.at_rest()) == (["ok", "ok"], [], True)
+
+
+@in_virtual_time
+async def test_a_fault_in_the_fallback_leaves_the_failure_as_it_was() -> None:
+    whole = a_whole_route(Upstream(then=fail(Disconnected())))
+    victim = whole.route.start()
+    whole.loops["fallback"].victim = victim
+
+    got = await victim
+
+    assert (got.status, whole.route.fates) == (502, ["upstream_disconnected"])
+    assert ([type(fault) for fault in whole.faults], whole.at_rest()) == ([Fault], True)
 
 
 # --- an upstream that hangs is one route's ---
@@ -194,8 +255,8 @@ def after_a_while() -> Step:
 async def ask_often(whole: Whole) -> list[Got]:
     """Send requests at a steady pace, as clients do who do not wait for each other."""
     tasks = []
-    for _ in range(REQUESTS):
-        tasks.append(whole.route.start())
+    for number in range(REQUESTS):
+        tasks.append(whole.route.start(a_request(target=f"/{number}")))
         await asyncio.sleep(GAP)
     return await asyncio.gather(*tasks)
 

@@ -9,8 +9,8 @@
     not for a cache (method, body, Range, credentials …) ──▶ pass                            bypass
 
 What may be done is decided in `policy/cache.py`; what becomes of answers is in `keeping.py`. The words on the right are
-those of `results`. Each request counts once, and beside that as an `error` where the cache itself failed: then it goes on
-as if there were none. Each answer says in `Cache-Status` (RFC 9211) what was done.
+those of `results`. Each request counts once, unless its client leaves before, and beside that as an `error` where the
+cache itself failed: then it goes on as if there were none. Each answer says in `Cache-Status` (RFC 9211) what was done.
 
 The stage is outside the total deadline, so that a hit costs no timer. Who waits here for another's answer has that
 deadline all the same, and what is left of it for asking on his own.
@@ -141,7 +141,7 @@ class CacheStage(Stage):
         if isinstance(found, bytes):
             return await self._pass(exchange, found)
         read = found.read
-        if not read.plain and read.cc.only_if_cached:
+        if not read.plain and read.cc.only_if_cached and self._settings.serve_fresh:
             self.results["miss"] += 1
             raise NotCached
         if self._coalesce and may_wait(read):

@@ -60,7 +60,7 @@ class Keeper:
     `on_fault` is told of failures that happen where no caller sees them.
     """
 
-    __slots__ = ("_captures", "_flights", "_on_fault", "_settings", "_store", "_time", "_wall")
+    __slots__ = ("_captures", "_flights", "_settings", "_store", "_time", "_wall", "on_fault")
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Keeper:
         self._flights = flights
         self._time = time
         self._wall = wall
-        self._on_fault = on_fault
+        self.on_fault = on_fault
         self._captures: dict[Flight, Capture] = {}  # of leaders whose answer is coming in
 
     def hurry(self, flight: Flight) -> None:
@@ -166,7 +166,7 @@ class Keeper:
             self._time,
             self._settings.max_body,
             self._store,
-            partial(self._ended, answer, flight),
+            partial(self._ended, answer, flight, body),
         )
         answer.reply.body = capture.out
         answer.reply.on_close(partial(self._closed, answer, flight, capture))
@@ -177,16 +177,19 @@ class Keeper:
         capture.start()
         return answer.stores
 
-    def _ended(self, answer: _Answer, flight: Flight | None, whole: bytes | None) -> None:
+    def _ended(self, answer: _Answer, flight: Flight | None, source: Body, whole: bytes | None) -> None:
         if flight is not None:
             self._captures.pop(flight, None)
+        if whole is None and source.error is None:  # larger than was to be expected, or with trailers
+            self._land_alone(answer.asking, answer.reply.status, self._time())
+            return
         if whole is None:
             self.land(answer.asking, None)
             return
         try:
             self._complete(answer, whole)
         except Exception:  # noqa: BLE001 -- a fault of the cache must not break the body that goes to the client
-            self._on_fault()
+            self.on_fault()
             self.land(answer.asking, None)
 
     def _closed(

@@ -26,7 +26,7 @@ from sidecar.policy.templates import Template, escape_for, uri_part
 
 __all__ = ["Failure", "Ladder", "Other", "Step", "make_step"]
 
-# What an answer carries may come from another such proxy: these are said once, by us.
+# The other upstream may be behind such a proxy too: these are said once, by us.
 _MARKS = (b"x-system-degraded", b"x-fallback-source")
 
 
@@ -125,8 +125,9 @@ class _StaleStep:
         copy = usable_copy(self._store, self._route, request, now, settings.max_age, settings.override_origin)
         if copy is None:
             return None
+        self._store.touch(copy)
         status = ((b"Cache-Status", _cache_status(copy, failure, now)),)
-        return _unmarked(reply_from(copy, request, now, status))
+        return reply_from(copy, request, now, status)
 
 
 class _StaticStep:
@@ -223,7 +224,10 @@ class OtherStep:
             reply.on_close(self._free)
         else:
             self.busy -= 1
-        return _unmarked(reply)
+        wire = reply.fields.wire.lower()
+        if any(mark in wire for mark in _MARKS):
+            reply.fields = reply.fields.without(*_MARKS)
+        return reply
 
     def _free(self, _: BaseException | None) -> None:
         self.busy -= 1
@@ -237,11 +241,6 @@ def _can_send(request: Request, failure: Failure) -> bool:
     if failure.reply is not None and isinstance(failure.reply.body, Body) and not body.finished:
         return False  # the connection that streams the answer still takes the request
     return body.rewind()
-
-
-def _unmarked(reply: Reply) -> Reply:
-    reply.fields = reply.fields.without(*_MARKS)
-    return reply
 
 
 def _head(settings: Static | Mock, length: int) -> Headers:
@@ -280,8 +279,7 @@ def _cache_status(copy: Entry, failure: Failure, now: float) -> bytes:
 
     A copy that is still fresh did not send it there: then this cache was told not to answer by itself.
     """
-    age = copy.age(now)
-    ttl = int(copy.lifetime - age)
+    ttl = int(copy.lifetime) - int(copy.age(now))
     if isinstance(failure.error, Refused):
         return b"sidecar; hit; ttl=%d" % ttl
     why = b"bypass" if copy.is_fresh(now) else b"stale"

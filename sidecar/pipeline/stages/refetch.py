@@ -52,8 +52,14 @@ async def fetch_behind(
 
 async def _keep(asking: Asking, reply: Reply, keeper: Keeper) -> None:
     copy = asking.copy
-    if reply.status == 304 and copy is not None:
-        keeper.renew(asking, copy, reply)
-    elif keeper.keep(asking, reply) and isinstance(reply.body, Body):
+    try:
+        if reply.status == 304 and copy is not None:
+            keeper.renew(asking, copy, reply)
+            return
+        kept = keeper.keep(asking, reply)
+    except Exception:  # noqa: BLE001 -- a fault of the cache is counted; there is no request that it could hurt
+        keeper.on_fault()
+        return
+    if kept and isinstance(reply.body, Body):
         while await reply.body.read():
             pass

@@ -29,9 +29,10 @@ from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Breaker
 from sidecar.policy.breaker_settings import BreakerSettings
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
-from sidecar.policy.fallback import Mock, Redirect, Static, Upstream
+from sidecar.policy.fallback import Mock, Redirect, Stale, Static, Upstream
 from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
 from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 from tests.support.exchanges import a_request, some_parts
 from tests.support.ladders import a_ladder, fallback_of, marks, source, used
 from tests.support.upstream import Arrival, Step, answer, fail, hang, stream
@@ -486,13 +487,15 @@ async def test_a_caller_over_its_quota_gets_no_free_answer() -> None:
 async def test_explain_shows_the_steps_in_their_order() -> None:
     route = a_ladder(
         Script(),
+        Stale(max_age=90),
         Static(503),
         Mock(),
         Upstream("other", timeout=2.5),
         Redirect(b"/sorry", 307),
         ask={"other": Script()},
+        store=Store(1 << 20, 100),
     )
 
     assert fallback_of(route).describe() == (
-        "fallback static 503 → mock 200 → upstream other within 2.5s → redirect 307"
+        "fallback stale up to 90s → static 503 → mock 200 → upstream other within 2.5s → redirect 307"
     )

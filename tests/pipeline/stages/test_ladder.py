@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Unpack
 
 import pytest
 
@@ -12,13 +13,16 @@ from sidecar.errors import (
     Disconnected,
     TotalTimeout,
 )
-from sidecar.message import Body, Fields, Headers, Reply
+from sidecar.message import Body, Fields, Headers, Reply, Request
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stages.ladder import OtherStep
+from sidecar.policy.cache_settings import CacheSettings
 from sidecar.policy.fallback import FallbackStep, Mock, Redirect, Stale, Static, Upstream
-from tests.support.exchanges import Got, Route, a_body, a_request
+from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Entry, Key, Store
+from tests.support.exchanges import Got, Route, Settings, a_body, a_request, some_parts
 from tests.support.ladders import a_ladder, fallback_of, source, used
-from tests.support.upstream import Arrival, Step, answer, fail, hang, stream
+from tests.support.upstream import Arrival, Step, answer, fail, hang, stream, timetable
 from tests.support.upstream import Upstream as Script
 from tests.support.virtual_time import in_virtual_time, now
 
@@ -36,6 +40,221 @@ def the_other(route: Route) -> OtherStep:
     """The step that asks another upstream."""
     (step,) = (step for step in fallback_of(route).steps if isinstance(step, OtherStep))
     return step
+
+
+# --- stale ---
+
+MINUTE = [(b"Cache-Control", b"max-age=60")]
+FOR_FALLBACK = CacheSettings(keep_for=300, serve_fresh=False)
+
+
+class BrokenStore(Store):
+    """A store that cannot be read any more."""
+
+    __slots__ = ()
+
+    def variants(self, key: Key) -> list[Entry]:
+        raise MemoryError
+
+
+def a_stale_ladder(upstream: Script, *steps: FallbackStep, **settings: Unpack[Settings]) -> Route:
+    """A route that keeps copies for nothing but its fallback."""
+    settings.setdefault("store", Store(1 << 20, 100))
+    settings["cache"] = FOR_FALLBACK
+    return a_ladder(upstream, *(steps or (Stale(),)), **settings)
+
+
+@pytest.mark.parametrize(
+    ("failed", "after", "cache_status"),
+    [
+        (fail(DOWN), 100, b"sidecar; fwd=stale; ttl=-40"),
+        (fail(DOWN), 30, b"sidecar; fwd=bypass; ttl=30"),
+        (answer(503), 100, b"sidecar; fwd=stale; fwd-status=503; ttl=-40"),
+        (fail(BulkheadFull()), 100, b"sidecar; hit; ttl=-40"),
+        (fail(BreakerOpen()), 30.5, b"sidecar; hit; ttl=30"),
+    ],
+)
+@in_virtual_time
+async def test_a_copy_says_how_old_it_is_and_how_it_was_come_by(
+    failed: Step, after: float, cache_status: bytes
+) -> None:
+    """RFC 9211: a hit did not go forward; what did says why, what came of it, and for how long the copy is fresh."""
+    upstream = Script(answer(body=b"copy", headers=MINUTE), failed)
+    route = a_stale_ladder(upstream)
+    await route.get()
+    await asyncio.sleep(after)
+
+    got = await route.get()
+
+    assert (got.status, got.body, source(got)) == (200, b"copy", b"stale")
+    assert (got.header(b"age"), got.header(b"cache-status")) == (b"%d" % after, cache_status)
+    assert got.header(b"cache-control") == b"max-age=60"
+    assert got.header(b"proxy-status") is not None
+    assert route.fates == ["ok", "fallback_stale"]
+
+
+@in_virtual_time
+async def test_a_dependency_that_is_down_for_30_seconds_is_not_noticed() -> None:
+    upstream = Script(
+        then=timetable(
+            (0, answer(body=b"live")), (60, fail(ConnectFailed())), (90, answer(body=b"live again"))
+        )
+    )
+    route = a_stale_ladder(upstream, retry=RetrySettings(retries=1))
+    got = []
+    while now() < 120:
+        got.append(await route.get())
+        await asyncio.sleep(5 - now() % 5)
+
+    assert {one.status for one in got} == {200}
+    assert [one.body for one in got] == [b"live"] * 18 + [b"live again"] * 6
+    assert [source(one) for one in got] == [None] * 12 + [b"stale"] * 6 + [None] * 6
+    assert used(route) == {("stale", "connect_error"): 6}
+
+
+@in_virtual_time
+async def test_a_copy_is_served_for_so_long_after_it_was_stored_and_no_longer() -> None:
+    upstream = Script(answer(body=b"copy", headers=[(b"Age", b"1000")]), then=fail(DOWN))
+    route = a_stale_ladder(upstream, Stale(max_age=120))
+    await route.get()
+
+    seen = []
+    for pause in (60, 60, 0.5):
+        await asyncio.sleep(pause)
+        seen.append((await route.get()).status)
+
+    assert seen == [200, 200, 502]
+
+
+@pytest.mark.parametrize("said", [b"must-revalidate", b"proxy-revalidate", b"s-maxage=60", b"no-cache"])
+@in_virtual_time
+async def test_what_its_origin_forbids_to_serve_stale_is_not_unless_the_route_overrides(said: bytes) -> None:
+    headers = [(b"Cache-Control", b"max-age=60, " + said)]
+    seen = []
+    for step in (Stale(), Stale(override_origin=True)):
+        route = a_stale_ladder(Script(answer(body=b"copy", headers=headers), fail(DOWN)), step)
+        await route.get()
+        await asyncio.sleep(100)
+        seen.append((await route.get()).status)
+
+    assert seen == [502, 200]
+
+
+@pytest.mark.parametrize("who", [(b"Authorization", b"Bearer ann"), (b"Cookie", b"user=ann")])
+@in_virtual_time
+async def test_nobody_ever_receives_another_users_answer(who: tuple[bytes, bytes]) -> None:
+    """Neither is a personal answer kept, nor is what was kept given to a request that says whose it is."""
+    upstream = Script(
+        answer(body=b"of ann"), fail(DOWN), answer(body=b"for all"), fail(DOWN), fail(DOWN), fail(DOWN)
+    )
+    route = a_stale_ladder(upstream)
+    for_ann = a_request(headers=[who])
+
+    got = [
+        await route.ask(for_ann),
+        await route.get(),
+        await route.get(),
+        await route.ask(for_ann),
+        await route.ask(a_request(headers=[(who[0], b"bob")])),
+        await route.get(),
+    ]
+
+    assert [(one.status, source(one)) for one in got] == [
+        (200, None),
+        (502, None),
+        (200, None),
+        (502, None),
+        (502, None),
+        (200, b"stale"),
+    ]
+    assert got[-1].body == b"for all"
+
+
+@in_virtual_time
+async def test_an_answer_that_is_explicitly_public_may_go_to_everybody() -> None:
+    public = [(b"Cache-Control", b"public, max-age=1")]
+    route = a_stale_ladder(Script(answer(body=b"news", headers=public), fail(DOWN)))
+
+    await route.ask(a_request(headers=[(b"Cookie", b"user=ann")]))
+    got = await route.ask(a_request(headers=[(b"Cookie", b"user=bob")]))
+
+    assert (got.status, got.body, source(got)) == (200, b"news", b"stale")
+
+
+@pytest.mark.parametrize(
+    "field", [(b"Set-Cookie", b"user=ann"), (b"Cache-Control", b"private"), (b"Cache-Control", b"no-store")]
+)
+@in_virtual_time
+async def test_an_answer_that_is_for_one_client_is_never_a_fallback(field: tuple[bytes, bytes]) -> None:
+    route = a_stale_ladder(Script(answer(headers=[field]), fail(DOWN)))
+    await route.get()
+
+    assert (await route.get()).status == 502
+
+
+@in_virtual_time
+async def test_a_copy_stands_in_only_for_what_it_is_the_answer_to() -> None:
+    vary = [(b"Vary", b"Accept-Language")]
+    upstream = Script(answer(body=b"hello", headers=vary), then=fail(DOWN))
+    route = a_stale_ladder(upstream)
+
+    def asking(method: str = "GET", target: str = "/", language: bytes = b"en") -> Request:
+        return a_request(method, target, [(b"Accept-Language", language)])
+
+    await route.ask(asking())
+    others = [asking(language=b"de"), asking(target="/?a"), asking("POST"), asking("OPTIONS")]
+    got = [await route.ask(request) for request in [asking(), asking("HEAD"), *others]]
+
+    assert [(one.status, one.body) for one in got[:2]] == [(200, b"hello"), (200, b"")]
+    assert [one.status for one in got[2:]] == [502] * 4
+
+
+@in_virtual_time
+async def test_an_error_that_was_stored_does_not_stand_in_for_another() -> None:
+    route = a_stale_ladder(Script(answer(404, headers=MINUTE), fail(DOWN)))
+    await route.get()
+
+    assert (await route.get()).status == 502
+
+
+@in_virtual_time
+async def test_without_a_copy_the_next_step_answers() -> None:
+    route = a_stale_ladder(Script(fail(DOWN)), Stale(), Static(body=b"[]"))
+
+    got = await route.get()
+
+    assert (got.body, source(got), used(route)) == (b"[]", b"static", {("static", "disconnected"): 1})
+
+
+@in_virtual_time
+async def test_a_store_that_fails_fails_no_request() -> None:
+    """The cache layer dies: what is well stays well, and what is not gets the next step."""
+    faults: list[Exception] = []
+    parts = some_parts(on_fault=lambda _, fault: faults.append(fault))
+    store = BrokenStore(1 << 20, 100)
+    route = a_ladder(
+        Script(answer(body=b"well"), fail(DOWN)), Stale(), Static(body=b"[]"), store=store, parts=parts
+    )
+
+    got = [await route.get(), await route.get()]
+
+    assert [(one.status, one.body, source(one)) for one in got] == [
+        (200, b"well", None),
+        (200, b"[]", b"static"),
+    ]
+    assert [type(fault) for fault in faults] == [MemoryError]
+
+
+@in_virtual_time
+async def test_a_copy_that_stands_in_is_not_the_first_to_make_room() -> None:
+    upstream = Script(answer(body=b"a"), answer(body=b"b"), fail(DOWN), answer(body=b"c"), then=fail(DOWN))
+    route = a_stale_ladder(upstream, store=Store(1 << 20, 2))
+    await route.get("/a")
+    await route.get("/b")
+    await route.get("/a")  # from the copy: now the one of /b was used longest ago
+    await route.get("/c")
+
+    assert [(await route.get(path)).status for path in ("/a", "/b", "/c")] == [200, 502, 200]
 
 
 # --- static ---
