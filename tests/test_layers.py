@@ -21,12 +21,19 @@ ELSEWHERE = {
     "cli/say.py": "cli/test_console.py",  # what goes to which stream, and when in colour
     "cli/schema.py": "cli/test_console.py",
     "cli/show_config.py": "cli/test_console.py",
+    "config/alternatives.py": "config/test_config_schema.py",  # what may stand in the place of what
     "config/checks.py": "config/test_broken_files.py",  # a rule is the complaint that a file gets
+    "config/checks_fallback.py": "config/test_broken_files.py",  # as above
+    "config/checks_policies.py": "config/test_broken_files.py",  # as above
     "config/complaints.py": "config/test_broken_files.py",  # as above
     "config/complete.py": "config/test_load.py",  # defaults, profile and inheritance show in what is loaded
+    "config/http_kinds.py": "config/test_broken_files.py",  # a kind is what it accepts and how it complains
     "config/kinds.py": "config/test_broken_files.py",  # a kind is what it accepts and how it complains
+    "config/lint_traffic.py": "config/test_lint.py",  # the first of the rules
     "config/model.py": "config/test_load.py",  # the models state; loading a file is what they are for
+    "config/policies.py": "config/test_load.py",  # as above
     "config/reader.py": "config/test_tree.py",  # reads a text into the tree
+    "config/rules.py": "config/test_lint.py",  # what a rule is shows in those that there are
     "config/schema.py": "config/test_config_schema.py",  # under a longer name
     "config/shape.py": "config/test_show.py",  # the plain values that are shown
     "config/yamltext.py": "config/test_show.py",  # the text that they are shown as

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from sidecar.config.kinds import NAME, VARIABLE, Choice, Name
+from sidecar.config.kinds import NAME, VARIABLE, Choice, Kind, Name
 from sidecar.config.words import did_you_mean, shown
 
 __all__ = ["OFF", "NamedOr", "Off", "OneOrMany", "Short", "Word", "WordOr"]
@@ -87,16 +87,17 @@ class WordOr:
 
 
 class Short:
-    """Let one text stand for a mapping that has only `key`. It is written out before anything is validated."""
+    """Let text of a `kind` stand for a mapping that has only `key`. It is written out before anything is validated."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, kind: Kind) -> None:
         self.key = key
+        self._kind = kind
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return handler(source)
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "minLength": 1}, handler(core)]}
+        return {"anyOf": [self._kind.schema(), handler(core)]}
 
 
 class Word:

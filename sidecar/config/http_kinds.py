@@ -18,6 +18,7 @@ from sidecar.policy.templates import check_location
 
 __all__ = [
     "CONDITIONS",
+    "AnyText",
     "ContentType",
     "FieldName",
     "FieldValue",
@@ -101,6 +102,19 @@ class RetryOn(Kind):
                 {"type": "string", "pattern": f"^(?:{words})$|{VARIABLE}"},
             ]
         }
+
+
+class AnyText(Text):
+    """Text of any kind, also none at all: the body of an answer."""
+
+    def __init__(self) -> None:
+        super().__init__(str)
+
+    def parse(self, value: object) -> object:
+        return value if value == "" else super().parse(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string"}
 
 
 class FieldName(Text):

@@ -12,6 +12,7 @@ from pydantic import Field
 from sidecar.config.alternatives import Off, Short, WordOr
 from sidecar.config.http_kinds import (
     CONDITIONS,
+    AnyText,
     ContentType,
     FieldName,
     FieldValue,
@@ -366,7 +367,7 @@ class StaticStep(Model):
     content_type: Annotated[str, ContentType()] = Field(
         "text/plain; charset=utf-8", description="Its media type."
     )
-    body: Annotated[str | None, Text(str)] = Field(
+    body: Annotated[str | None, AnyText()] = Field(
         None, description="Its body. Without, and without `file`: empty."
     )
     file: Annotated[str | None, File()] = Field(None, description="A file with its body; instead of `body`.")
@@ -409,10 +410,10 @@ class FallbackStep(Model):
     stale: StaleStep | None = Field(None, description="The last good answer; `- stale` alone does as well.")
     static: StaticStep | None = Field(None, description="A fixed answer.")
     mock: MockStep | None = Field(None, description="A made-up answer, for development.")
-    upstream: Annotated[UpstreamStep | None, Short("name")] = Field(
+    upstream: Annotated[UpstreamStep | None, Short("name", Name())] = Field(
         None, description="Another upstream; its name alone does as well."
     )
-    redirect: Annotated[RedirectStep | None, Short("location")] = Field(
+    redirect: Annotated[RedirectStep | None, Short("location", Location())] = Field(
         None, description="Another place; its URL alone does as well."
     )
     when: tuple[Annotated[Cause, Choice(*get_args(Cause))], ...] = Field(

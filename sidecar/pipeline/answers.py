@@ -35,66 +35,125 @@ dt {{ opacity: .7 }} dd {{ margin: 0; font-family: ui-monospace, monospace; over
 """
 
 
-class Answers:
-    """Renders errors as replies in one format."""
+class _Template:
+    """An answer but for its request's id: the body on either side of it, and the fields. The `Date` lasts a second."""
 
-    __slots__ = ("_format",)
+    __slots__ = ("_after", "_before", "_fields", "_made", "_size", "_status")
+
+    def __init__(self, status: int, before: bytes, after: bytes, fields: Headers) -> None:
+        self._status = status
+        self._before = before
+        self._after = after
+        self._fields = fields
+        self._made: Fields | None = None
+        self._size = -1
+
+    def reply(self, request_id: bytes, shown: bytes) -> Reply:
+        """Give the reply to the request of this id, which is `shown` like this in the body."""
+        body = b"%b%b%b" % (self._before, shown, self._after)
+        size, date = len(body), http_date()
+        made = self._made
+        if made is None or size != self._size or made.pairs[0][1] is not date:
+            self._size = size
+            made = self._made = Fields([(b"Date", date), (b"Content-Length", b"%d" % size), *self._fields])
+        reply = Reply(self._status, made, body)
+        reply.length = size
+        reply.extra = ((b"X-Request-ID", request_id),)
+        return reply
+
+
+# Stands for the id while a template is made. Made of characters that every format leaves as they are.
+_ID = "0d2f7cb1-request-id-e7a4"
+_PLAIN = b"-_.:"  # beside letters and digits: what an id may have and still be its own escaped form
+
+_MOST_TEMPLATES = 512
+
+
+class Answers:
+    """Renders errors as replies in one format.
+
+    A refusal must cost less than what it refuses, so what does not differ from one request to the next is kept.
+    """
+
+    __slots__ = ("_format", "_templates")
 
     def __init__(self, fmt: Format = "auto") -> None:
         self._format = fmt
+        self._templates: dict[tuple[object, ...], _Template] = {}
 
     def for_error(self, error: RequestError, request: Request, route: str = "") -> Reply:
         """Give the reply that explains `error` to the client of `request`. `route` is "" where none matched."""
-        status = _status(error)
-        detail = str(error) if isinstance(error, ClientError) else error.detail
         wait = retry_after(error)
-        problem: dict[str, object] = {
-            "type": f"urn:sidecar:problem:{error.fate}",
-            "title": phrase(status) or "Error",
-            "status": status,
-            "detail": detail,
-            "code": str(error.fate),
-            "request_id": request.request_id.decode("latin-1"),
-        }
-        if route and not route.startswith("_"):
-            problem["route"] = route
-        if wait is not None:
-            problem["retry_after"] = wait
-        content_type, body = self._render(problem, request)
-        headers: Headers = [
-            (b"Date", http_date()),
-            (b"Content-Type", content_type),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Cache-Control", b"no-store"),
-            (b"X-Content-Type-Options", b"nosniff"),
-            (b"Proxy-Status", proxy_status(error)),
-            (b"X-Request-ID", request.request_id),
-        ]
-        if wait is not None:
-            headers.append((b"Retry-After", b"%d" % wait))
-        if isinstance(error, MethodRefused):  # RFC 9110 §15.5.6
-            headers.append((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
-        reply = Reply(status, Fields(headers), body)
-        reply.length = len(body)
-        return reply
+        form = self._form(request)
+        request_id = request.request_id
+        about_the_request = isinstance(error, ClientError) and str(error) != error.detail
+        if about_the_request or not request_id.translate(None, _PLAIN).isalnum():
+            return _template(error, route, wait, form, request_id.decode("latin-1")).reply(request_id, b"")
+        token = error.token if isinstance(error, ConnectFailed) else None
+        key = (type(error), token, route, wait, form)
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) >= _MOST_TEMPLATES:
+                self._templates.clear()
+            template = self._templates[key] = _template(error, route, wait, form, _ID)
+        return template.reply(request_id, request_id)
 
-    def _render(self, problem: dict[str, object], request: Request) -> tuple[bytes, bytes]:
-        fmt = self._format
-        if fmt == "auto":
-            accept = b", ".join(request.fields.values(b"accept")).lower()
-            if b"text/html" in accept and b"json" not in accept:
-                return b"text/html; charset=utf-8", _page(problem)
-        if fmt == "seed":
-            seed = {
-                "code": problem["code"],
-                "message": problem["detail"],
-                "request_id": problem["request_id"],
-            }
-            return b"application/json", json.dumps({"error": seed}).encode()
-        if fmt == "text":
-            text = "{status} {title}: {detail}\n{code} {request_id}\n".format_map(problem)
-            return b"text/plain; charset=utf-8", text.encode()
-        return b"application/problem+json", json.dumps(problem).encode()
+    def _form(self, request: Request) -> str:
+        if self._format != "auto":
+            return self._format
+        fields = request.fields
+        if fields.first(b"accept") is None:
+            return "problem+json"
+        accept = b", ".join(fields.values(b"accept")).lower()
+        return "page" if b"text/html" in accept and b"json" not in accept else "problem+json"
+
+
+def _template(error: RequestError, route: str, wait: int | None, form: str, request_id: str) -> _Template:
+    status = _status(error)
+    problem: dict[str, object] = {
+        "type": f"urn:sidecar:problem:{error.fate}",
+        "title": phrase(status) or "Error",
+        "status": status,
+        "detail": str(error) if isinstance(error, ClientError) else error.detail,
+        "code": str(error.fate),
+        "request_id": request_id,
+    }
+    if route and not route.startswith("_"):
+        problem["route"] = route
+    if wait is not None:
+        problem["retry_after"] = wait
+    content_type, body = _render(problem, form)
+    headers: Headers = [
+        (b"Content-Type", content_type),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Proxy-Status", proxy_status(error)),
+    ]
+    if wait is not None:
+        headers.append((b"Retry-After", b"%d" % wait))
+    if isinstance(error, MethodRefused):  # RFC 9110 §15.5.6
+        headers.append((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+    if request_id == _ID:
+        before, _, after = body.partition(_ID.encode())
+    else:
+        before, after = body, b""
+    return _Template(status, before, after, headers)
+
+
+def _render(problem: dict[str, object], form: str) -> tuple[bytes, bytes]:
+    if form == "page":
+        return b"text/html; charset=utf-8", _page(problem)
+    if form == "seed":
+        seed = {
+            "code": problem["code"],
+            "message": problem["detail"],
+            "request_id": problem["request_id"],
+        }
+        return b"application/json", json.dumps({"error": seed}).encode()
+    if form == "text":
+        text = "{status} {title}: {detail}\n{code} {request_id}\n".format_map(problem)
+        return b"text/plain; charset=utf-8", text.encode()
+    return b"application/problem+json", json.dumps(problem).encode()
 
 
 def max_forwards_answer(request: Request) -> Reply:

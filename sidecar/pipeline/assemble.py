@@ -1,6 +1,6 @@
 """THE order of the stages. It is fixed, and `explain` prints it from here.
 
-    record → rate limit → bounds → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
+    record → rate limit → bounds → invalidate → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
         breaker gate → bulkhead → breaker permit → attempt timeout → fault → upstream ⟩⟩⟩⟩
 
 | Choice | Why |
@@ -8,6 +8,7 @@
 | record outermost | whatever happens inside, there is one answer and one fate |
 | rate limit before everything else | whoever is over his quota costs nothing more, and gets no free answer |
 | bounds before anything waits | what is too large is refused at once; the wire holds bodies to the rest |
+| invalidate around everything that answers | a change makes copies worthless, whoever has carried it out |
 | fallback around retry and breaker | it sees the final reason, and hides nothing from them |
 | cache inside fallback, outside the deadline | a hit costs no attempt; a copy is still there when the upstream is not |
 | total around everything that waits | our own waiting must not outlive the caller's patience |
@@ -139,7 +140,7 @@ def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -
 
 
 def _outside(policy: Policy, parts: Parts) -> list[Stage]:
-    """What happens once, before anything waits."""
+    """Give what happens once, before anything waits."""
     stages: list[Stage] = [RecordStage(parts.answers, parts.on_fault)]
     if policy.rate_limit is not None:
         stages.append(
@@ -158,13 +159,14 @@ def _outside(policy: Policy, parts: Parts) -> list[Stage]:
 
 
 def _around(policy: Policy, parts: Parts) -> list[Stage]:
-    """What bounds, repeats, or takes the place of attempts."""
+    """Give what bounds, repeats, or takes the place of attempts."""
     stages: list[Stage] = []
-    if policy.fallback:
-        ladder = Ladder(policy.route, parts.loop, parts.clock, policy.store, policy.others)
-        stages.append(FallbackStage(policy.fallback, ladder, parts.on_fault))
     if policy.store is not None and policy.invalidates:
         stages.append(InvalidateStage(policy.store, policy.invalidates, parts.loop))
+    if policy.fallback:
+        ladder = Ladder(policy.route, parts.loop, parts.clock, policy.store, policy.others)
+        kept = policy.retry.body_buffer if policy.retry is not None else RetrySettings().body_buffer
+        stages.append(FallbackStage(policy.fallback, ladder, parts.on_fault, body_buffer=kept))
     if policy.store is not None and policy.cache is not None:
         stages.append(
             CacheStage(
@@ -186,7 +188,7 @@ def _around(policy: Policy, parts: Parts) -> list[Stage]:
 
 
 def _inside(policy: Policy, parts: Parts, seconds: Histogram) -> list[Stage]:
-    """What every attempt goes through."""
+    """Give what every attempt goes through."""
     stages: list[Stage] = []
     _, attempt = _bounds(policy)
     breaker, loop = policy.breaker, parts.loop

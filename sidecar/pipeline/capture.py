@@ -25,11 +25,12 @@ class Capture:
     """One body under way. `close` must be called when its reply is over.
 
     `on_whole` is called once: with the body, or with None when it broke, has trailers, or became too large. It is not
-    called for one that was closed before its end; `ended` tells whether it was called. It must not raise.
+    called for one that was closed before. It must not raise.
     """
 
     __slots__ = (
         "_claimed",
+        "_ended",
         "_kept",
         "_most",
         "_on_whole",
@@ -38,7 +39,6 @@ class Capture:
         "_source",
         "_store",
         "_urgent",
-        "ended",
         "out",
     )
 
@@ -59,7 +59,7 @@ class Capture:
         self._queue: deque[bytes] = deque()
         self._urgent = False
         self._over = False  # the source has ended well
-        self.ended = False
+        self._ended = False
         self.out = Body(clock)
         self.out.on_pause = self._pause
         self.out.on_resume = self._resume
@@ -80,12 +80,14 @@ class Capture:
             if self._source.held:
                 self._source.release()
 
-    def close(self) -> None:
-        """Keep nothing any more, and give back what was claimed: the reply is over."""
+    def close(self) -> bool:
+        """Keep nothing any more, and give back what was claimed: the reply is over. False: it ended too early."""
+        ended, self._ended = self._ended, True
         self._kept = None
         self._queue.clear()
         self._give_back()
         self.out.on_pause = self.out.on_resume = None
+        return ended
 
     # --- from the source ---
 
@@ -127,8 +129,8 @@ class Capture:
             self._finish()
 
     def _tell(self, whole: bytes | None) -> None:
-        if not self.ended:
-            self.ended = True
+        if not self._ended:
+            self._ended = True
             self._on_whole(whole)
 
     def _give_back(self) -> None:

@@ -20,12 +20,12 @@ from sidecar.errors import StartFailed
 from sidecar.message import IDEMPOTENT
 from sidecar.pipeline.assemble import Policy
 from sidecar.pipeline.guards import Guards
-from sidecar.policy.cache import CacheSettings
 from sidecar.pipeline.stages.ladder import Other
 from sidecar.policy import fallback
 from sidecar.policy.breaker import Breaker, BreakerSettings
 from sidecar.policy.budget import BudgetSettings, RetryBudget
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
+from sidecar.policy.cache import CacheSettings
 from sidecar.policy.fault import FaultSettings
 from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
 from sidecar.policy.retry import RetrySettings

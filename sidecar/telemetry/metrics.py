@@ -17,6 +17,8 @@ from sidecar.fate import Fate
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stages.attempt import AttemptStage
+from sidecar.pipeline.stages.fallback import FallbackStage
+from sidecar.pipeline.stages.ladder import OtherStep
 from sidecar.telemetry.policies import policy_metrics
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
@@ -107,10 +109,9 @@ def _attempts(live: Live) -> Iterable[Metric]:
         labels=["route", "upstream", "result"],
     )
     for pipeline in live.pipelines:
-        stage = pipeline.find(AttemptStage)
-        if stage is not None:
-            for result, number in stage.counts.items():
-                attempts.add_metric([pipeline.route, stage.upstream, result], number)
+        for upstream, counts in _counts(pipeline):
+            for result, number in counts.items():
+                attempts.add_metric([pipeline.route, upstream, result], number)
     for name, view in live.upstreams.items():
         attempts.add_metric(["_any", name, "reconnected"], view.reconnected())
     yield attempts
@@ -122,6 +123,21 @@ def _attempts(live: Live) -> Iterable[Metric]:
     for name, view in live.upstreams.items():
         seconds.add_metric([name], view.seconds.cumulative(), view.seconds.total)
     yield seconds
+
+
+def _counts(pipeline: Pipeline) -> Iterable[tuple[str, Mapping[str, int]]]:
+    """Give the attempts of a route at its upstream, and at those that its fallback asks; each upstream once."""
+    stages: list[AttemptStage] = []
+    if (own := pipeline.find(AttemptStage)) is not None:
+        stages.append(own)
+    if (fallback := pipeline.find(FallbackStage)) is not None:
+        stages += [step.attempt for step in fallback.steps if isinstance(step, OtherStep)]
+    sums: dict[str, dict[str, int]] = {}
+    for stage in stages:
+        counts = sums.setdefault(stage.upstream, dict.fromkeys(stage.counts, 0))
+        for result, number in stage.counts.items():
+            counts[result] += number
+    return sums.items()
 
 
 def _connections(live: Live) -> Iterable[Metric]:

@@ -381,7 +381,7 @@ def right(draw: st.DrawFn) -> dict[str, Any]:
 class Plain(yaml.SafeDumper):
     """Writes what stands at two places twice."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- PyYAML's signature
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

@@ -59,7 +59,23 @@ listen: {traffic: "${A}"}
 limits: {connections: "${A:-5}", head: "${A}", head_timeout: "${A}s"}
 upstreams: {a: {url: "${A}", tls: {verify: "${A}"}}}
 defaults: {max_body: "${A}"}
-routes: [{name: "${A}", upstream: "${A}", match: {path: "${A}", methods: ["${A}"]}}]
+routes:
+  - name: "${A}"
+    upstream: "${A}"
+    match: {path: "${A}", methods: ["${A}"]}
+    retry: {retries: "${A}", multiplier: "${A}", retry_on: ["${A}"], methods: "${A}", budget: "${A}", preset: "${A}"}
+    breaker: "${A}"
+    bulkhead: {max_concurrent: "${A}", order: "${A}", adaptive: "${A}", target: "${A}"}
+    rate_limit: {limit: "${A}/s", key: "${A}", burst: "${A}"}
+    cache: {fresh_for: "${A}", coalesce: "${A}"}
+    fallback: ["${A}", {static: {status: "${A}", content_type: "${A}", file: "${A}", headers: {X-A: "${A}"}}}]
+    fault: {percent: "${A}%", abort: "${A}"}
+  - name: s
+    upstream: a
+    retry: "${A}"
+    breaker: {consecutive_failures: "${A}", failure_rate: "${A}", count: ["${A}"], slow_call: "${A}"}
+    cache: "${A}"
+    fallback: [{upstream: "${A}"}, {redirect: "${A}", when: ["${A}"]}]
 trusted_proxies: ["${A}"]
 """)
 
@@ -94,6 +110,92 @@ def test_what_an_editor_can_know_to_be_wrong_is_refused(change: str) -> None:
     text = f"{LEAST}{change}\n"
 
     assert (loadable(text), accepted(text)) == (False, False)
+
+
+STAGES_RIGHT = [
+    "retry: off",
+    "retry: {retries: 0, multiplier: 1.5, retry_on: [5xx, 429, reset], methods: all, budget: off}",
+    "retry: {methods: [POST], require: Idempotency-Key, budget: {ratio: 0%, min_per_second: 0.5}}",
+    "retry: {preset: seed-mobile}",
+    "breaker: {}",
+    "breaker: off",
+    "breaker: x",
+    "breaker: {consecutive_failures: off, failure_rate: 12.5%, slow_call: {duration: 1s}, count: [5xx, 429]}",
+    "breaker: {failures_in_window: 3, slow_call: off, half_open: {successes: 1}, mode: shadow, preset: prod}",
+    "bulkhead: x",
+    "bulkhead: {max_queue: 0, order: adaptive, adaptive: {min: 1, max: 2}}",
+    "bulkhead: {adaptive: off}",
+    "rate_limit: {limit: 10/s, key: 'header:X-A', burst: 5}",
+    "rate_limit: {limit: 100/1m, key: global, fields: off}",
+    "cache: {}",
+    "cache: {fresh_for: off, stale_if_error: 1h, coalesce: false}",
+    "fallback: off",
+    "fallback: [stale, {stale: {}}, {static: {body: ''}}, {static: {headers: {X-A: b}}, when: [5xx]}]",
+    "fallback: [{upstream: a}, {upstream: {name: a}}, {redirect: /a}, {redirect: {location: 'http://a/{path}'}}]",
+    "fault: {abort: 503, percent: 5%, header: {X-A: '*'}, allow_in_production: true}",
+    "fault: off",
+]
+STAGES_WRONG = [
+    "retry: 3",
+    "retry: on",
+    "retry: {retries: -1}",
+    "retry: {retries: off}",
+    "retry: {retry_on: [4xx]}",
+    "retry: {retry_on: [200]}",
+    "retry: {retry_on: []}",
+    "retry: {retry_on: 503}",
+    "retry: {methods: POST}",
+    "retry: {methods: []}",
+    "retry: {multiplier: 0}",
+    "retry: {budget: 20%}",
+    "retry: {budget: {ratio: 20}}",
+    "retry: {preset: seed-db}",
+    "breaker: 5",
+    "breaker: -x",
+    "breaker: {consecutive_failures: 0}",
+    "breaker: {failure_rate: 50}",
+    "breaker: {slow_call: {}}",
+    "breaker: {slow_call: 2s}",
+    "breaker: {mode: on}",
+    "breaker: {preset: seed}",
+    "bulkhead: {max_concurrent: 0}",
+    "bulkhead: {adaptive: {min: 1}}",
+    "rate_limit: {}",
+    "rate_limit: 10/s",
+    "rate_limit: {limit: 10}",
+    "rate_limit: {limit: 10/s, key: ip}",
+    "cache: 1m",
+    "cache: {fresh_for: 60}",
+    "fallback: stale",
+    "fallback: []",
+    "fallback: [static]",
+    "fallback: [{static: {status: 100}}]",
+    "fallback: [{static: {content_type: json}}]",
+    "fallback: [{static: {headers: {}}}]",
+    "fallback: [{static: {headers: {A B: c}}}]",
+    "fallback: [{redirect: a}]",
+    "fallback: [{redirect: {location: /a, status: 301}}]",
+    "fallback: [{stale: {}, when: []}]",
+    "fallback: [{stale: {}, when: [open]}]",
+    "fault: {abort: 200, allow_in_production: true}",
+    "fault: {delay: 5, allow_in_production: true}",
+    "fault: {header: X-A, delay: 5s, allow_in_production: true}",
+]
+
+
+def with_stage(stage: str) -> str:
+    shared = "breakers: {x: {}}\nbulkheads: {x: {}}\n"
+    return f"version: 1\n{UPSTREAM}{shared}routes:\n  - {{name: r, upstream: a, {stage}}}\n"
+
+
+@pytest.mark.parametrize("stage", STAGES_RIGHT)
+def test_whatever_form_a_stage_may_have_is_accepted(stage: str) -> None:
+    assert (loadable(with_stage(stage)), accepted(with_stage(stage))) == (True, True)
+
+
+@pytest.mark.parametrize("stage", STAGES_WRONG)
+def test_a_stage_in_a_wrong_form_is_refused(stage: str) -> None:
+    assert (loadable(with_stage(stage)), accepted(with_stage(stage))) == (False, False)
 
 
 @pytest.mark.parametrize(

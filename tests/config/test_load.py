@@ -2,14 +2,19 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
+from sidecar import message
+from sidecar.config import policies
 from sidecar.config.address import Address, Endpoint
 from sidecar.config.load import Loaded, load_file, load_text
 from sidecar.config.shape import plain
+from sidecar.config.units import Rate
 from sidecar.errors import ConfigError
+from sidecar.policy import fallback
 
 LEAST = """\
 version: 1
@@ -176,6 +181,240 @@ routes:
     assert first.max_body == 1 << 20
     assert second.timeout.model_dump() == {"attempt": 2.0, "total": 15.0, "idle": 60.0, "body": None}
     assert second.max_body is None
+
+
+def routes_of(text: str) -> list[dict[str, Any]]:
+    config = load(f"version: 1\nupstreams: {{a: {{url: http://127.0.0.1:9000}}}}\n{text}").config
+    return [plain(route) for route in config.routes]
+
+
+def test_inheritance_goes_as_deep_as_there_are_keys() -> None:
+    first, second = routes_of("""\
+defaults:
+  retry: {base: 1s, budget: {ratio: 10%}, retry_after: {max: 1s}}
+  breaker: {slow_call: {duration: 1s}, half_open: {successes: 4}}
+routes:
+  - {name: r, upstream: a, retry: {retries: 1}, breaker: {half_open: {max_wait: 1s}, slow_call: {rate: 5%}}}
+  - {name: s, upstream: a, retry: {retry_after: {max: 2s}}}
+""")
+
+    assert (first["retry"]["retries"], first["retry"]["base"]) == (1, "1s")
+    assert first["retry"]["budget"] == {"ratio": "10%", "min_per_second": 1, "window": "10s"}
+    assert first["retry"]["retry_after"] == {"max": "1s"}
+    assert first["breaker"]["half_open"] == {"max_concurrent": 1, "successes": 4, "max_wait": "1s"}
+    assert first["breaker"]["slow_call"] == {"duration": "1s", "rate": "5%"}
+    assert (second["retry"]["retries"], second["retry"]["retry_after"]) == (2, {"max": "2s"})
+    assert second["breaker"]["half_open"] == {"max_concurrent": 1, "successes": 4, "max_wait": "30s"}
+
+
+def test_what_one_route_says_is_not_inherited_by_the_next() -> None:
+    first, second = routes_of("""\
+defaults: {retry: {budget: {}}, cache: {}}
+routes:
+  - {name: r, upstream: a, retry: {retries: 7}, cache: {fresh_for: 1m}}
+  - {name: s, upstream: a}
+""")
+
+    assert (first["retry"]["retries"], second["retry"]["retries"]) == (7, 2)
+    assert (first["cache"]["fresh_for"], second["cache"]["fresh_for"]) == ("1m", "off")
+
+
+def test_a_name_a_list_and_off_are_inherited_or_replaced_whole() -> None:
+    routes = routes_of("""\
+breakers: {x: {}, y: {}}
+defaults:
+  breaker: x
+  bulkhead: {max_concurrent: 5, max_queue: 7}
+  fallback: [{static: {body: a}}, stale]
+  retry: {retry_on: [503]}
+routes:
+  - {name: r, upstream: a}
+  - {name: s, upstream: a, breaker: {open_for: 9s}, bulkhead: off, fallback: [stale], retry: {retry_on: [502]}}
+  - {name: t, upstream: a, breaker: y, fallback: off, retry: off}
+""")
+
+    assert [route["breaker"] for route in (routes[0], routes[2])] == ["x", "y"]
+    assert (routes[1]["breaker"]["open_for"], routes[1]["breaker"]["consecutive_failures"]) == ("9s", 5)
+    assert [
+        route["bulkhead"] if route["bulkhead"] == "off" else route["bulkhead"]["max_queue"]
+        for route in routes
+    ] == [
+        7,
+        "off",
+        7,
+    ]
+    assert [[next(iter(step)) for step in route["fallback"]] for route in routes[:2]] == [
+        ["static", "stale"],
+        ["stale"],
+    ]
+    assert routes[2]["fallback"] == "off"
+    assert [
+        route["retry"] if route["retry"] == "off" else route["retry"]["retry_on"] for route in routes
+    ] == [
+        [503],
+        [502],
+        "off",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("breaker", "consecutive"),
+    [
+        ("{}", 5),
+        ("{open_for: 5s}", 5),
+        ("{consecutive_failures: 7}", 7),
+        ("{failure_rate: 50%}", "off"),
+        ("{failures_in_window: 5}", "off"),
+        ("{slow_call: {duration: 1s}}", "off"),
+        ("{failure_rate: 50%, consecutive_failures: 9}", 9),
+        ("{failure_rate: off}", 5),
+    ],
+)
+def test_naming_a_trigger_turns_the_default_one_off(breaker: str, consecutive: int | str) -> None:
+    (route,) = routes_of(f"routes: [{{name: r, upstream: a, breaker: {breaker}}}]\n")
+
+    assert route["breaker"]["consecutive_failures"] == consecutive
+
+
+def test_a_trigger_of_a_route_joins_those_that_it_inherits() -> None:
+    first, second = routes_of("""\
+defaults: {breaker: {failure_rate: 50%}}
+routes:
+  - {name: r, upstream: a, breaker: {slow_call: {duration: 1s}}}
+  - {name: s, upstream: a, breaker: {consecutive_failures: 3, failure_rate: off}}
+""")
+
+    assert (first["breaker"]["failure_rate"], first["breaker"]["consecutive_failures"]) == ("50%", "off")
+    assert (second["breaker"]["failure_rate"], second["breaker"]["consecutive_failures"]) == ("off", 3)
+
+
+def test_of_two_keys_that_bound_each_other_the_one_left_out_follows() -> None:
+    """Else a file that is right under one profile would be wrong under another."""
+    first, second = routes_of("""\
+profile: testing
+store: {max_bytes: 512KiB}
+routes:
+  - {name: r, upstream: a, retry: {base: 5s}, breaker: {open_for: 10m}}
+  - {name: s, upstream: a, retry: {max: 5ms}, breaker: {open_max: 500ms}}
+""")
+    store = load(LEAST + "store: {max_bytes: 512KiB}\n").config.store
+
+    assert [(route["retry"]["base"], route["retry"]["max"]) for route in (first, second)] == [
+        ("5s", "5s"),
+        ("5ms", "5ms"),
+    ]
+    assert [(route["breaker"]["open_for"], route["breaker"]["open_max"]) for route in (first, second)] == [
+        ("10m", "10m"),
+        ("500ms", "500ms"),
+    ]
+    assert (store.max_bytes, store.max_body) == (512 << 10, 512 << 10)
+
+
+def test_steps_of_a_fallback_have_short_forms() -> None:
+    short, long = routes_of("""\
+routes:
+  - {name: r, upstream: a, fallback: [stale, {upstream: a, when: [5xx]}, {redirect: /x}]}
+  - name: s
+    upstream: a
+    fallback:
+      - stale: {}
+      - {upstream: {name: a}, when: [5xx]}
+      - redirect: {location: /x}
+""")
+
+    assert short["fallback"] == long["fallback"]
+    assert [step["methods"] for step in short["fallback"]] == [
+        ["GET", "HEAD"],
+        ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"],
+        ["GET", "HEAD"],
+    ]
+
+
+def test_the_methods_of_another_upstream_are_the_idempotent_ones() -> None:
+    assert {method.encode() for method in policies.IDEMPOTENT} == message.IDEMPOTENT
+
+
+def test_causes_are_those_that_a_fallback_tells_apart() -> None:
+    assert get_args(policies.Cause) == fallback.CAUSES
+
+
+def test_policies_are_what_the_program_works_with() -> None:
+    config = load("""\
+version: 1
+profile: testing
+upstreams: {a: {url: http://127.0.0.1:9000}}
+breakers: {x: {failure_rate: 12.5%, count: [429, 5xx], open_multiplier: 2, consecutive_failures: off}}
+routes:
+  - name: r
+    upstream: a
+    breaker: x
+    bulkhead: off
+    retry: {retry_on: [reset, 5xx, 429], methods: [GET, POST], budget: off}
+    rate_limit: {limit: 10/s, key: "header:X-Api-Key"}
+    cache: {fresh_for: off}
+    fault: {truncate: 0B, header: {X-Fault: "*"}}
+""").config
+
+    breaker = config.breakers["x"]
+    (route,) = config.routes
+    assert (breaker.consecutive_failures, breaker.failure_rate, breaker.open_multiplier) == (None, 0.125, 2.0)
+    assert breaker.failures == {429, *range(500, 600)}
+    assert (route.breaker, route.bulkhead) == ("x", None)
+    assert route.retry is not None
+    assert route.retry.conditions == {"reset"}
+    assert route.retry.statuses == {429, *range(500, 600)}
+    assert (route.retry.methods, route.retry.budget) == (("GET", "POST"), None)
+    assert route.rate_limit is not None
+    assert (route.rate_limit.limit, route.rate_limit.burst) == (Rate(10, 1.0), None)
+    assert route.cache is not None
+    assert route.cache.fresh_for is None
+    assert route.fault is not None
+    assert (route.fault.truncate, route.fault.delay, route.fault.percent) == (0, None, 1.0)
+    assert dict(route.fault.header) == {"X-Fault": "*"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "in_force"),
+    [
+        ("development", {"breaker": (10, 30.0), "retry": (0.1, 2.0, 30.0), "bulkhead": 1.0}),
+        ("testing", {"breaker": (2, 1.0), "retry": (0.01, 0.1, 1.0), "bulkhead": 0.2}),
+        ("production", {"breaker": (5, 30.0), "retry": (0.1, 2.0, 30.0), "bulkhead": 1.0}),
+    ],
+)
+@pytest.mark.parametrize(
+    "places",
+    [
+        "routes: [{name: r, upstream: a, breaker: {}, bulkhead: {}}]",
+        "defaults: {breaker: {}, bulkhead: {}}\nroutes: [{name: r, upstream: a}]",
+        "breakers: {x: {}}\nbulkheads: {x: {}}\nroutes: [{name: r, upstream: a, breaker: x, bulkhead: x}]",
+    ],
+)
+def test_a_profile_changes_the_policies_wherever_they_stand(
+    places: str, profile: str, in_force: dict[str, object]
+) -> None:
+    config = load(
+        f"version: 1\nprofile: {profile}\nupstreams: {{a: {{url: http://127.0.0.1:9000}}}}\n{places}\n"
+    ).config
+    (route,) = config.routes
+    breaker = config.breakers[route.breaker] if isinstance(route.breaker, str) else route.breaker
+    bulkhead = config.bulkheads[route.bulkhead] if isinstance(route.bulkhead, str) else route.bulkhead
+    assert breaker is not None
+    assert bulkhead is not None
+    assert route.retry is not None
+
+    assert in_force == {
+        "breaker": (breaker.consecutive_failures, breaker.open_for),
+        "retry": (route.retry.base, route.retry.max, route.retry.retry_after.max),
+        "bulkhead": bulkhead.queue_timeout,
+    }
+
+
+def test_under_no_profile_a_named_trigger_brings_a_default_one_with_it() -> None:
+    for profile in ("development", "testing", "production"):
+        (route,) = routes_of(
+            f"profile: {profile}\nroutes: [{{name: r, upstream: a, breaker: {{failure_rate: 1%}}}}]\n"
+        )
+        assert route["breaker"]["consecutive_failures"] == "off"
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ def test_values_of_variables_that_look_secret_are_not_printed() -> None:
 version: 1
 upstreams: {a: {url: http://127.0.0.1:9000}}
 routes: [{name: r, upstream: a, match: {path: "/${SHARED_SECRET}", host: ["${HOST_TOKEN}", b.example],
-          headers: {X-A: "${A_KEY:-hunter2}", X-B: "${B}"}}}]
+          headers: {X-A: "${A_KEY:-hunter2}", X-B: "${B}"}},
+          fallback: [{static: {headers: {Set-Cookie: hunter2}, body: "${B_TOKEN:-hunter2}"}}],
+          fault: {reset: true, header: {X-Api-Key: hunter2}, allow_in_production: true}}]
 """
     env = {"SHARED_SECRET": "hunter2", "HOST_TOKEN": "hunter2", "B": "shown"}
 
@@ -166,6 +168,9 @@ routes: [{name: r, upstream: a, match: {path: "/${SHARED_SECRET}", host: ["${HOS
         'path: "***"',
         'host: ["***", b.example]',
         'X-A: "***"',
+        'body: "***"',
+        'Set-Cookie: "***"',
+        'X-Api-Key: "***"',
     ]
 
 

@@ -125,7 +125,7 @@ def test_every_error_is_explained_in_every_format(
     text = body_of(reply)
     assert reply.status == status
     assert reply.fields.values(b"proxy-status") == [f'sidecar; error={token}; details="{fate}"'.encode()]
-    assert reply.fields.values(b"x-request-id") == [b"test-000001"]
+    assert reply.extra == ((b"X-Request-ID", b"test-000001"),)
     assert reply.fields.values(b"cache-control") == [b"no-store"]
     assert reply.fields.values(b"x-content-type-options") == [b"nosniff"]
     assert (
@@ -323,3 +323,56 @@ def test_trace_that_goes_no_further_gets_its_head_back_without_what_identifies_a
     assert reply.fields.values(b"content-type") == [b"message/http"]
     assert reply.body == b"TRACE /p?q HTTP/1.1\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
     assert reply.length == len(reply.body)
+
+
+@pytest.mark.parametrize("fmt", ["problem+json", "seed", "text", "auto"])
+def test_what_is_kept_of_one_answer_shows_in_no_other(fmt: Format) -> None:
+    """Answers differ by error, route, waiting, format and id; whatever came before, each says its own."""
+    answers = Answers(fmt)
+    requests = [a_request(headers=headers, request_id=f"id-{n}") for n, headers in enumerate([[], [BROWSER]])]
+    errors = [BreakerOpen(retry_after=3), BreakerOpen(retry_after=4), BulkheadFull(), TotalTimeout()]
+
+    def said(one: Answers) -> list[tuple[int, object, object, object]]:
+        return [
+            (reply.status, reply.body, reply.fields.pairs[1:], reply.extra)
+            for route in ("a", "b")
+            for error in errors
+            for request in requests
+            for reply in [one.for_error(error, request, route)]
+        ]
+
+    first = said(answers)
+
+    assert said(answers) == first
+    assert first == [
+        line
+        for route in ("a", "b")
+        for error in errors
+        for request in requests
+        for reply in [Answers(fmt).for_error(error, request, route)]
+        for line in [(reply.status, reply.body, reply.fields.pairs[1:], reply.extra)]
+    ]
+    assert all(
+        request.request_id in bytes(str(body), "utf-8")
+        for request, (_, body, *_) in zip(requests * 8, first, strict=True)
+    )
+
+
+def test_an_id_that_needs_escaping_is_escaped() -> None:
+    reply = Answers("problem+json").for_error(BreakerOpen(), a_request(request_id='a"b\\c'))
+
+    assert json.loads(reply.body or b"")["request_id"] == 'a"b\\c'
+    assert reply.length == len(reply.body or b"")
+
+
+def test_the_date_of_an_answer_is_that_of_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers()
+    dates = iter([b"Thu, 01 Jan 1970 00:00:01 GMT", b"Thu, 01 Jan 1970 00:00:02 GMT"])
+    monkeypatch.setattr("sidecar.pipeline.answers.http_date", lambda: next(dates))
+
+    replies = [answers.for_error(BreakerOpen(), a_request()) for _ in range(2)]
+
+    assert [reply.fields.first(b"date") for reply in replies] == [
+        b"Thu, 01 Jan 1970 00:00:01 GMT",
+        b"Thu, 01 Jan 1970 00:00:02 GMT",
+    ]

@@ -90,7 +90,7 @@ async def test_bytes_that_are_no_request_get_an_answer_an_id_and_a_record() -> N
         reply.close()
 
     assert [reply.status for reply in replies] == [431, 408]
-    assert [reply.fields.first(b"x-request-id") for reply in replies] == [b"new-1", b"new-2"]
+    assert [dict(reply.extra)[b"X-Request-ID"] for reply in replies] == [b"new-1", b"new-2"]
     assert [(one.route, str(one.fate), one.status, one.request.client) for one in table.done] == [
         (NO_ROUTE, "bad_request", 431, "192.0.2.1"),
         (NO_ROUTE, "bad_request", 408, "192.0.2.1"),

@@ -409,18 +409,19 @@ def test_a_shadow_lets_all_in_and_tells_whom_a_real_one_would_have_refused() -> 
 
 
 def test_those_whom_a_real_one_would_have_refused_do_not_count_against_the_next() -> None:
-    bulkhead = a_bulkhead(slots=1, queue=0)
-    assert [shadowed(bulkhead) for _ in range(3)] == ["in", "refused", "refused"]
+    bulkhead = a_bulkhead(slots=1, queue=1)
+    assert [shadowed(bulkhead) for _ in range(4)] == ["in", "in", "refused", "refused"]
 
     bulkhead.leave(0, 1)
 
     assert [shadowed(bulkhead) for _ in range(2)] == ["in", "refused"]
-    assert bulkhead.in_use == 4
+    assert bulkhead.in_use == 5
     for _ in range(3):
         bulkhead.slip_out(0, 2)
-    bulkhead.leave(0, 2)
+    for _ in range(2):
+        bulkhead.leave(0, 2)
     assert bulkhead.in_use == 0
-    assert [shadowed(bulkhead) for _ in range(2)] == ["in", "refused"]
+    assert [shadowed(bulkhead) for _ in range(3)] == ["in", "in", "refused"]
 
 
 def test_a_shadow_counts_who_would_have_waited_in_vain() -> None:

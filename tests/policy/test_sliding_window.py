@@ -35,6 +35,17 @@ def test_no_burst_around_the_border_of_two_windows() -> None:
     assert _passed(windows, 200, 119.0) == 100
 
 
+def test_a_long_window_slides_request_by_request() -> None:
+    windows = SlidingWindows(40, 40.0, 10)
+    for second in range(40):
+        assert windows.decide(b"a", float(second)) == (True, 39 - second, 40.0 - second, 0.0)
+
+    for second in range(40, 200):
+        assert windows.decide(b"a", float(second)) == (True, 0, 1.0, 0.0)
+        assert windows.decide(b"a", second + 0.5) == (False, 0, 0.5, 0.5)
+    assert windows.decide(b"a", 209.5) == (True, 9, 0.5, 0.0)
+
+
 def test_what_is_refused_costs_nothing() -> None:
     windows = SlidingWindows(1, 1.0, 10)
 

@@ -75,7 +75,8 @@ routes:
       order: adaptive
       target: 50ms
       adaptive: {min: 2, max: 9}
-    rate_limit: {limit: 30/1m, algorithm: token_bucket, key: "header:X-Key", burst: 40, max_keys: 99, fields: legacy, mode: shadow}
+    rate_limit:
+      {limit: 30/1m, algorithm: token_bucket, key: "header:X-Key", burst: 40, max_keys: 99, fields: legacy, mode: shadow}
     cache: {fresh_for: 1m, stale_while_revalidate: 2m, stale_if_error: 3m, coalesce: false, override_origin: true}
     fallback:
       - {stale: {max_age: 6m, override_origin: true}, when: [breaker_open, 5xx]}

@@ -8,14 +8,14 @@ from dataclasses import replace
 from random import Random
 
 from sidecar.policy.breaker import Breaker
-from sidecar.policy.budget import RetryBudget
 from sidecar.policy.bulkhead import Bulkhead
 from sidecar.policy.ratelimit import RateLimiter
 from sidecar.policy.store import Store
 from sidecar.runtime.background import Background
 from tests.soak.crowd import Crowd
-from tests.soak.promises import Door, Hour, Outcome, hold_all
+from tests.soak.promises import Hour, hold_all
 from tests.soak.rules import draw
+from tests.soak.watch import Door, Ledger, Outcome
 from tests.soak.weather import Forecast, Service
 from tests.support.exchanges import a_route, some_parts
 from tests.support.upstream import Upstream
@@ -43,6 +43,7 @@ async def _hour(outcome: Outcome) -> None:
     loop = asyncio.get_running_loop()
     breaker = Breaker("soak", rules.breaker, lots.random)
     bulkhead = Bulkhead("soak", rules.bulkhead)
+    budget = Ledger(rules.budget, loop.time())
     upstream = Upstream(then=Door(Service(lots, forecast), rules, breaker, outcome))
     parts = replace(some_parts(), spawn=Background(loop).spawn, chance=lots.random)
     route = a_route(
@@ -57,7 +58,7 @@ async def _hour(outcome: Outcome) -> None:
         store=Store(STORE, 20),
         invalidates=("a-route",),
         retry=rules.retry,
-        budget=RetryBudget(rules.budget, loop.time()),
+        budget=budget,
         breaker=breaker,
         bulkhead=bulkhead,
     )
@@ -66,4 +67,4 @@ async def _hour(outcome: Outcome) -> None:
     await crowd.come()
     await asyncio.sleep(rules.total + AFTERMATH)  # for what goes on after an answer
 
-    hold_all(outcome, Hour(rules, forecast, breaker, bulkhead, upstream, route, crowd))
+    hold_all(outcome, Hour(rules, forecast, budget, breaker, bulkhead, upstream, route, crowd))

@@ -2,10 +2,11 @@
 
 | promise | how it is looked at |
 |---|---|
-| retries cannot pile up | the number of attempts has a bound, see below |
+| retries cannot pile up | the number of attempts has a bound, see below; so have the retries of every window |
 | a service that recovers is not overrun | trials of one half-open time without a head ≤ `max_trials`, at each arrival |
 | nor is one that is slow | requests that hold the service ≤ the slots of the bulkhead, at each arrival |
 | nothing leaks | at the end no slot, no place in the queue, no permit, no reply, no task is held |
+| nor does a permit for a while | no trial is ever undecided for `max_wait`, which is longer than `attempt` |
 | every request has one end | its exchange comes to the sink once, with a fate; each reply of the service is closed once |
 | nobody waits in vain | a response head comes no later than `total` after its request |
 | what is sent arrives whole, each time | the service takes the body of every attempt, and knows what it should be |
@@ -22,21 +23,22 @@ covered by such windows, with one more at its edge (see `sidecar/policy/budget.p
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sidecar.errors import RequestError
-from sidecar.message import Body, Reply, Request
 from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Breaker, State
 from sidecar.policy.bulkhead import Bulkhead
-from tests.soak.crowd import SENT, Crowd
+from tests.soak.crowd import Crowd
 from tests.soak.rules import Rules
-from tests.soak.weather import HOUR, Forecast, Service, body_for
+from tests.soak.watch import Ledger, Outcome
+from tests.soak.weather import HOUR, Forecast, body_for
 from tests.support.exchanges import Route
-from tests.support.upstream import Arrival, Upstream
+from tests.support.upstream import Upstream
 
-__all__ = ["Door", "Hour", "Outcome", "hold_all"]
+__all__ = ["Hour", "hold_all"]
 
 SERVED = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced", "client_gone"})
 # What a burst may run into when all is well: the limits that are there for it. Nothing fails, and no breaker refuses.
@@ -47,77 +49,18 @@ ENOUGH = (
 A_MOMENT = 1e-6  # times are sums of floats
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What came of one seed. `broken` says which promises were, and how."""
-
-    seed: int
-    requests: int = 0
-    attempts: int = 0
-    fates: Counter[str] = field(default_factory=Counter)
-    trips: int = 0
-    broken: list[str] = field(default_factory=list)
-
-    def hold(self, promise: bool, otherwise: str) -> None:
-        """Note a promise that was broken."""
-        if not promise:
-            self.broken.append(otherwise)
-
-
 @dataclass(frozen=True, slots=True)
 class Hour:
     """All who took part."""
 
     rules: Rules
     forecast: Forecast
+    budget: Ledger
     breaker: Breaker
     bulkhead: Bulkhead
     upstream: Upstream
     route: Route
     crowd: Crowd
-
-
-class Door:
-    """The door of the service, with somebody beside it who counts those who are inside."""
-
-    def __init__(self, service: Service, rules: Rules, breaker: Breaker, outcome: Outcome) -> None:
-        self._service = service
-        self._rules = rules
-        self._breaker = breaker
-        self._outcome = outcome
-        self._inside = 0
-        self._trials: Counter[int] = Counter()  # without a head yet, by the generation of the breaker
-
-    async def __call__(self, exchange: Exchange, arrival: Arrival) -> Reply:
-        """Let one request in, and out."""
-        trial = self._breaker.generation if self._breaker.state is State.HALF_OPEN else -1
-        self._inside += 1
-        self._trials[trial] += 1
-        self._look(exchange.request)
-        try:
-            reply = await self._service(exchange, arrival)
-        except BaseException:
-            self._inside -= 1
-            raise
-        finally:
-            self._trials[trial] -= 1
-        if isinstance(reply.body, Body):
-            reply.on_close(self._out)
-        else:
-            self._inside -= 1
-        return reply
-
-    def _out(self, _: BaseException | None) -> None:
-        self._inside -= 1
-
-    def _look(self, request: Request) -> None:
-        brought = request.body.take_whole() if request.body is not None else SENT
-        self._outcome.hold(brought == SENT, f"{request!r} brought {brought!r}")
-        slots = self._rules.bulkhead.max_concurrent
-        self._outcome.hold(self._inside <= slots, f"{self._inside} requests inside, {slots} slots")
-        trials = max((many for permit, many in self._trials.items() if permit >= 0), default=0)
-        most = self._rules.breaker.max_trials
-        self._outcome.hold(trials <= most, f"{trials} trials at once, {most} are allowed")
 
 
 def hold_all(outcome: Outcome, hour: Hour) -> None:
@@ -137,8 +80,22 @@ def _look_at_attempts(outcome: Outcome, hour: Hour) -> None:
     budget = hour.rules.budget
     most = (1 + budget.ratio) * outcome.requests + budget.min_per_second * (HOUR + budget.window)
     outcome.hold(outcome.attempts <= most, f"{outcome.attempts} attempts, at most {most:g} are allowed")
+    paid = len(hour.budget.retries)
+    outcome.hold(outcome.attempts <= outcome.requests + paid, f"{outcome.attempts} attempts, {paid} paid for")
+    _look_at_windows(outcome, hour.budget)
     counted = sum(hour.route.counts.values())
     outcome.hold(counted == outcome.attempts, f"{outcome.attempts} attempts, {counted} counted")
+
+
+def _look_at_windows(outcome: Outcome, ledger: Ledger) -> None:
+    """Look at each window that ends with a retry."""
+    budget = ledger.settings
+    for number, end in enumerate(ledger.retries, 1):
+        begin = end - budget.window
+        retries = number - bisect_right(ledger.retries, begin)
+        requests = bisect_right(ledger.requests, end) - bisect_right(ledger.requests, begin)
+        most = budget.ratio * requests + budget.min_per_second * budget.window
+        outcome.hold(retries <= most + A_MOMENT, f"{retries} retries for {requests} requests up to {end:g} s")
 
 
 def _look_at_ends(outcome: Outcome, hour: Hour) -> None:
@@ -179,6 +136,8 @@ def _look_for_leaks(outcome: Outcome, hour: Hour) -> None:
     }
     left = {what: many for what, many in held.items() if many}
     outcome.hold(not left, f"left behind: {left}")
+    late = sum(many for (_, _, cause), many in hour.breaker.transitions.items() if cause == "trial_timed_out")
+    outcome.hold(not late, f"{late} trials were never decided")
 
 
 def _look_at_recovery(outcome: Outcome, hour: Hour) -> None:

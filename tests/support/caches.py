@@ -1,9 +1,9 @@
 """Routes with a cache, with as few words as a test needs.
 
-    route = a_cache(Upstream(answer(200, b"one", headers=fresh(60))))
-    await route.get()
-    got = await route.get()
-    assert (got.body, status(got), results(route)) == (b"one", b"sidecar; hit; ttl=60", {"miss": 1, "hit": 1})
+route = a_cache(Upstream(answer(200, b"one", headers=fresh(60))))
+await route.get()
+got = await route.get()
+assert (got.body, status(got), results(route)) == (b"one", b"sidecar; hit; ttl=60", {"miss": 1, "hit": 1})
 """
 
 from collections.abc import Callable

@@ -15,6 +15,8 @@ from sidecar.errors import Disconnected
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stages.attempt import RESULTS
+from sidecar.pipeline.stages.ladder import Other
+from sidecar.policy.fallback import Upstream as Fallback
 from sidecar.telemetry.metrics import Live, UpstreamView, registry
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
@@ -197,6 +199,20 @@ async def test_what_happened_is_counted(fmt: str) -> None:
     labels = {"route": "orders", "upstream": "an-upstream"}
     assert value(series, "sidecar_upstream_attempts_total", **labels, result="ok") == 2
     assert value(series, "sidecar_upstream_attempts_total", **labels, result="upstream_disconnected") == 1
+
+
+@in_virtual_time
+async def test_attempts_at_the_upstream_of_a_fallback_are_counted_as_its_own() -> None:
+    steps = (Fallback("spare"), Fallback("spare", when=frozenset({"timeout"})))
+    others = {"spare": Other(Upstream(answer(200)), Histogram())}
+    route = a_route(Upstream(fail(Disconnected())), name="orders", fallback=steps, others=others)
+    await route.get()
+
+    series = scrape(registry(a_live(a_recorder(), route.pipeline)))
+
+    for upstream, result in (("an-upstream", "upstream_disconnected"), ("spare", "ok")):
+        labels = {"route": "orders", "upstream": upstream, "result": result}
+        assert value(series, "sidecar_upstream_attempts_total", **labels) == 1
 
 
 @pytest.mark.parametrize("name", ["with space", 'quo"te', "back\\slash", "new\nline", "ünï"])

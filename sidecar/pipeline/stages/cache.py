@@ -241,6 +241,7 @@ class CacheStage(Stage):
             reply = self._shared(exchange, asking, landed)
             if reply is not None:
                 return reply
+        asking.asked_at = self._time()
         bound = asyncio.timeout_at(until)
         try:
             async with bound:

@@ -196,8 +196,7 @@ class Keeper:
         self, answer: _Answer, flight: Flight | None, capture: Capture, error: BaseException | None
     ) -> None:
         """Take note that the reply is over, be it that its client left in the middle."""
-        capture.close()
-        if capture.ended:
+        if capture.close():
             return
         if flight is not None:
             self._captures.pop(flight, None)

@@ -35,7 +35,8 @@ class RecordStage(Stage):
         try:
             reply = await self.next(exchange)
         except RequestError as error:
-            return self._explain(exchange, error)
+            # Its traceback holds the frames that hold the exchange, which holds it: a ring that only the collector opens.
+            return self._explain(exchange, error.with_traceback(None))
         except asyncio.CancelledError:
             cut = exchange.request.cut
             if isinstance(cut, RequestError) and exchange.current_task().uncancel() == 0:

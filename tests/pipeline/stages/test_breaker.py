@@ -606,6 +606,17 @@ async def test_a_trial_that_is_cancelled_gives_its_place_back() -> None:
 
 
 @in_virtual_time
+async def test_a_trial_that_is_answered_with_429_gives_its_place_back() -> None:
+    route = guarded(Upstream(*[answer(503)] * 5, answer(429), then=answer()))
+    for _ in range(5):
+        await route.get()
+    await asyncio.sleep(30)
+    await route.get()
+
+    assert (route.view.state, route.view.trials, route.view.retry_after) == (HALF_OPEN, 0, None)
+
+
+@in_virtual_time
 async def test_a_trial_that_nobody_decides_does_not_hold_its_place_for_ever() -> None:
     upstream = Upstream(*[answer(503)] * 5, hang(), then=answer())
     route = guarded(upstream, max_wait=20.0)

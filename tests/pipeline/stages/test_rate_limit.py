@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sidecar.pipeline.stage import compose
 from sidecar.pipeline.stages.rate_limit import RateLimitStage
 from sidecar.pipeline.stages.record import RecordStage
 from sidecar.policy.ratelimit import Algorithm, RateLimiter, RateLimitSettings
-from tests.support.exchanges import Got, Route, a_request, some_parts
+from tests.support.exchanges import Got, Route, a_request, an_exchange, some_parts
 from tests.support.upstream import Upstream, answer, hang
 from tests.support.virtual_time import in_virtual_time, now
 
@@ -193,6 +194,22 @@ async def test_the_numbers_stay_right_however_many_were_told_before() -> None:
     told = [(await route.ask(by())).header(b"x-ratelimit-remaining") for _ in range(3000)]
 
     assert told == [b"%d" % left for left in range(2999, -1, -1)]
+
+
+@in_virtual_time
+async def test_what_was_told_is_not_kept_for_ever() -> None:
+    stage = a_stage(RateLimiter(RateLimitSettings(15_000, 60.0)))
+    stage.next = Upstream(then=answer()).__call__
+    tracemalloc.start()
+    try:
+        for _ in range(15_000):
+            await stage(an_exchange(by()))
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert stage.allowed == 15_000
+    assert grown < 8_000_000
 
 
 @in_virtual_time
