@@ -2,13 +2,24 @@
 
 Real connections, pool, pipeline and recorder over transports that are only Python: what is written to one is answered at
 once. No socket, so no noise of a scheduler: the least of many rounds is good to a few percent even on a busy machine, and
-a change to the way of a request can be judged in seconds. The rest of a request's cost is four system calls and the loop.
+a change to the way of a request can be judged in seconds. The rest of a request's cost is four system calls and the loop;
+for a hit and for a refusal it is two.
+
+    plain        the timeouts, and nothing else
+    policies     every policy on; no target comes twice, so the cache keeps each answer and never has one
+    hit          the same, and always the same target: the cache has a fresh copy
+    refusal      the same, and the breaker is open
+    rate_limit, cache, retry, breaker, bulkhead: the timeouts and this one alone
+
+`python -m bench.inside hit refusal` measures these two alone.
 """
 
 import asyncio
+import itertools
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import uvloop
@@ -20,6 +31,13 @@ from sidecar.pipeline.answers import Answers
 from sidecar.pipeline.assemble import Parts, Policy, assemble
 from sidecar.pipeline.dispatch import Dispatcher
 from sidecar.pipeline.exchange import Exchange
+from sidecar.policy.breaker import Breaker, BreakerSettings
+from sidecar.policy.budget import BudgetSettings, RetryBudget
+from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
+from sidecar.policy.cache import CacheSettings
+from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
+from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 from sidecar.runtime.background import Background
 from sidecar.telemetry.ids import request_ids, traceparent
 from sidecar.telemetry.record import Recorder
@@ -28,17 +46,19 @@ from sidecar.wire.pool import Factory, Pool
 from sidecar.wire.server import Limits, Server
 from sidecar.wire.upstream import UpstreamConnection
 
-__all__ = ["main"]
+__all__ = ["CASES", "main"]
 
 REQUEST = (
-    b"GET /orders/12?x=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-    b"Accept-Encoding: gzip, deflate\r\nCookie: a=b\r\n\r\n"
+    b"GET /orders/12?x=%d HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+    b"Accept-Encoding: gzip, deflate\r\n\r\n"
 )
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: memory\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 128\r\nConnection: keep-alive\r\n\r\n" + b"x" * 128
 )
 CLIENTS, REQUESTS, ROUNDS = 32, 4000, 40
+ALONE = ("rate_limit", "cache", "retry", "breaker", "bulkhead")
+CASES = ("plain", "policies", "hit", "refusal", *ALONE)
 
 
 class _Memory:
@@ -68,7 +88,27 @@ class _Memory:
     abort = close
 
 
-def _server(loop: asyncio.AbstractEventLoop) -> Server:
+def _policy(case: str, loop: asyncio.AbstractEventLoop) -> Policy:
+    """Give the policy of a case: production's defaults, and what `bench/templates/sidecar-policies.yaml.tmpl` says."""
+    breaker = Breaker("all", BreakerSettings(failure_rate=0.5), random.random)  # noqa: TID251 - as `runtime` gives it
+    if case == "refusal":
+        breaker.force_open(loop.time(), None)
+    parts: dict[str, dict[str, Any]] = {
+        "rate_limit": {"rate_limit": RateLimiter(RateLimitSettings(limit=1_000_000, per=1.0))},
+        "cache": {
+            "cache": CacheSettings(fresh_for=600.0),
+            "store": Store(64 << 20, 10_000),
+            "invalidates": ("all",),
+        },
+        "retry": {"retry": RetrySettings(), "budget": RetryBudget(BudgetSettings(), loop.time())},
+        "breaker": {"breaker": breaker},
+        "bulkhead": {"bulkhead": Bulkhead("all", BulkheadSettings(max_concurrent=1000, max_queue=1000))},
+    }
+    names = () if case == "plain" else (case,) if case in parts else ALONE
+    return Policy("all", "app", **{key: value for name in names for key, value in parts[name].items()})
+
+
+def _server(loop: asyncio.AbstractEventLoop, case: str) -> Server:
     async def connect(factory: Factory) -> UpstreamConnection:
         made = factory()
         answer = _Memory(lambda _: loop.call_soon(made.data_received, RESPONSE))
@@ -88,10 +128,8 @@ def _server(loop: asyncio.AbstractEventLoop) -> Server:
         chance=random.random,  # noqa: TID251 - as `runtime` gives it
         wall=time.time,  # noqa: TID251 - as above
     )
-    pipeline = assemble(
-        Policy("all", "app"), parts, Histogram(), lambda exchange: pool.send(exchange.request)
-    )
-    recorder = Recorder(["all", "_none"], keep=1000, access_log="errors", line=print)
+    pipeline = assemble(_policy(case, loop), parts, Histogram(), lambda exchange: pool.send(exchange.request))
+    recorder = Recorder(["all", "_none"], keep=1000, access_log="off", line=print)
     ids = request_ids()
     dispatcher = Dispatcher(Router([RouteMatch(parse_path("/**"))]), [pipeline], parts, recorder, ids)
     return Server(
@@ -99,7 +137,7 @@ def _server(loop: asyncio.AbstractEventLoop) -> Server:
     )
 
 
-async def _round(server: Server) -> float:
+async def _round(server: Server, requests: Iterator[bytes]) -> float:
     """Give the CPU seconds of one request."""
     loop = server.loop
     done: asyncio.Future[None] = loop.create_future()
@@ -112,7 +150,7 @@ async def _round(server: Server) -> float:
             nonlocal left
             left -= 1
             if left > 0:
-                loop.call_soon(made.data_received, REQUEST)
+                loop.call_soon(made.data_received, next(requests))
             elif not done.done():
                 done.set_result(None)
 
@@ -122,7 +160,7 @@ async def _round(server: Server) -> float:
     clients = [client() for _ in range(CLIENTS)]
     began = time.process_time()
     for connection in clients:
-        connection.data_received(REQUEST)
+        connection.data_received(next(requests))
     await done
     took = time.process_time() - began
     for connection in clients:
@@ -130,17 +168,27 @@ async def _round(server: Server) -> float:
     return took / REQUESTS
 
 
-async def _main() -> None:
-    server = _server(asyncio.get_running_loop())
-    figures = sorted([await _round(server) for _ in range(ROUNDS)])
-    print(f"{figures[0] * 1e6:.2f} µs a request at best, {figures[ROUNDS // 2] * 1e6:.2f} µs in the median")
+def _requests(case: str) -> Iterator[bytes]:
+    """Give the heads, one after the other, without end."""
+    return itertools.repeat(REQUEST % 0) if case == "hit" else (REQUEST % n for n in itertools.count())
 
 
-def main() -> None:
-    """Measure and print."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main())
+async def _measure(case: str) -> None:
+    server = _server(asyncio.get_running_loop(), case)
+    requests = _requests(case)
+    figures = sorted([await _round(server, requests) for _ in range(ROUNDS)])
+    best, middle = figures[0] * 1e6, figures[ROUNDS // 2] * 1e6
+    print(f"{case:9} {best:6.2f} µs a request at best, {middle:6.2f} µs in the median")
+
+
+def main(cases: Sequence[str]) -> None:
+    """Measure these cases, or all, and print."""
+    if unknown := [case for case in cases if case not in CASES]:
+        sys.exit(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    for case in cases or CASES:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_measure(case))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -69,11 +69,8 @@ def amounts(root: Node) -> Iterator[Finding]:
         for low, high in _ORDERED.get(model, ()):
             one, other = amount(settings, model, low), amount(settings, model, high)
             if one is not None and other is not None and one > other:
-                node, most = settings.entries[low], settings.entries[high]
-                if given(node):
-                    yield Finding(node, f"must not be larger than `{high}` ({shown(most.value)})")
-                else:
-                    yield Finding(most, f"must not be smaller than `{low}` ({shown(node.value)})")
+                most = shown(settings.entries[high].value)
+                yield Finding(settings.entries[low], f"must not be larger than `{high}` ({most})")
 
 
 def triggers(root: Node) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ is checked by the same rules wherever it came from, and `origins` need not be ke
 Inheritance goes key by key, at any depth. A name, a list, `off` or any other scalar is taken or replaced whole.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -193,8 +193,8 @@ def _name_no_other_trigger(breaker: Node) -> None:
 
 def _agreeing(default: Node, among: Node, model: type[BaseModel], name: str) -> Node:
     """Return what is in force at a key that is left out: the default, or what its partner in `among` asks for."""
-    low, high = _PAIRS.get(model, ("", ""))
-    partner = among.entries.get({low: high, high: low}.get(name, ""))
+    pair: Sequence[str] = _PAIRS.get(model, ())
+    partner = among.entries.get(pair[name == pair[0]]) if name in pair else None
     if partner is None:
         return default
     kind = next(each for each in model.model_fields[name].metadata if isinstance(each, Kind))
@@ -202,5 +202,5 @@ def _agreeing(default: Node, among: Node, model: type[BaseModel], name: str) -> 
         mine, other = (kind.parse(each.value) for each in (default, partner))
     except ValueError:
         return default
-    contradict = mine > other if name == low else mine < other  # type: ignore[operator] # both are amounts
+    contradict = mine > other if name == pair[0] else mine < other  # type: ignore[operator] # both are amounts
     return Node(partner.value, default.origin) if contradict else default

@@ -7,7 +7,7 @@ requests of the first were not spread evenly. Refused requests do not count.
 The times are integers, in microseconds, and what has left the window is found by bisection, in bulk.
 
 Memory: 8 bytes for each admitted request of the last `per`, up to an eighth more until what has left is cut off, and
-about 350 bytes for each key: at most `max_keys * (350 + 10 * limit)` bytes, 14 MB for a limit of 100 and 10 000 keys.
+about 250 bytes for each key: at most `max_keys * (250 + 10 * limit)` bytes, 13 MB for a limit of 100 and 10 000 keys.
 For limits in the ten thousands a token bucket is the better choice.
 """
 

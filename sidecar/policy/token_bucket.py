@@ -6,7 +6,7 @@ that would be further away than a whole bucket.
 
 All times are integers, in microseconds times `limit`, so that the time of one token, `per / limit`, is an integer too:
 nothing is ever rounded within, the last token of a burst is there, and waiting as long as told is enough to the
-microsecond. Memory: about 250 bytes for each key.
+microsecond. Memory: about 200 bytes for each key.
 """
 
 from collections import OrderedDict

@@ -109,7 +109,7 @@ def _breakers(guards: Guards, now: float) -> Iterable[Metric]:
         "sidecar_breaker_rejected", "Attempts that the breaker did not let through.", labels=["breaker"]
     )
     open_seconds = CounterMetricFamily(
-        "sidecar_breaker_open_seconds", "Time spent not CLOSED.", labels=["breaker"]
+        "sidecar_breaker_open_seconds", "Time spent OPEN.", labels=["breaker"]
     )
     recovery = HistogramMetricFamily(
         "sidecar_breaker_recovery_seconds", "From opening to being CLOSED again.", labels=["breaker"]

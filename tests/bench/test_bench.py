@@ -164,9 +164,10 @@ def test_the_sidecar_runs_with_every_policy() -> None:
 
     assert loaded.warnings == ()
     assert [
-        (route.rate_limit, route.cache, route.retry.budget, route.breaker, route.bulkhead).count(None)
+        (route.rate_limit, route.cache, route.retry, route.breaker, route.bulkhead).count(None)
         for route in loaded.config.routes
     ] == [0, 0]
+    assert all(route.retry and route.retry.retries and route.retry.budget for route in loaded.config.routes)
 
 
 def test_envoy_runs_with_its_policies(tmp_path: Path) -> None:

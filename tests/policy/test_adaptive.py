@@ -184,10 +184,11 @@ def test_half_in_flight_are_enough_to_learn_from() -> None:
 
     for _ in range(100):
         limit.answered(1.0, 50)
-    for _ in range(105):
-        limit.dropped(53)
+    put(limit, 104)
+    for _ in range(104):
+        limit.dropped(52)
 
-    assert size_of(limit) == "78.75"  # 105, less a quarter
+    assert size_of(limit) == "78.00"  # less a quarter
 
 
 # --- what is usual ---
@@ -280,6 +281,17 @@ def test_a_service_that_is_as_slow_at_half_the_limit_is_slower_and_not_queueing(
     assert usual(limit) == "1.0000s"
     assert rounds(limit, 4.0, 2) == [46, 49]
     assert usual(limit) == "4.0000s"
+
+
+@pytest.mark.parametrize(("size", "then"), [(50, "4.0000s"), (51, "1.0000s")])
+def test_half_of_the_limit_at_the_peak_is_low_enough_to_tell(size: int, then: str) -> None:
+    limit = at(100)
+    rounds(limit, 4.0)
+
+    put(limit, size)
+    rounds(limit, 4.0)
+
+    assert usual(limit) == then
 
 
 @pytest.mark.parametrize(("later", "then"), [(2.6, "1.0000s"), (2.7, "2.7000s")])

@@ -1,0 +1,145 @@
+"""What a request says to a cache."""
+
+import pytest
+
+from sidecar.message import Fields
+from sidecar.policy.cache_control import NOTHING
+from sidecar.policy.cache_request import asked, selecting
+from tests.support.exchanges import a_request
+
+
+def section(*pairs: tuple[bytes, bytes]) -> Fields:
+    return Fields(pairs)
+
+
+def test_most_sections_say_nothing_to_a_cache() -> None:
+    read = asked(section((b"Host", b"h"), (b"User-Agent", b"x"), (b"Accept", b"*/*")))
+
+    assert (read.plain, read.personal, read.passed_on, read.conditional) == (True, False, False, False)
+    assert (read.cc, read.none_match, read.modified_since) == (NOTHING, None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Authorization",
+        b"COOKIE",
+        b"proxy-authorization",
+        b"X-API-Key",
+        b"api-key",
+        b"apikey",
+        b"x-auth-token",
+        b"x-access-token",
+    ],
+)
+def test_whoever_says_who_he_is_is_somebody(name: bytes) -> None:
+    read = asked(section((name, b"secret")))
+
+    assert (read.personal, read.plain, read.passed_on) == (True, False, False)
+
+
+@pytest.mark.parametrize("name", [b"Range", b"If-Range", b"if-match", b"If-Unmodified-Since"])
+def test_what_only_the_origin_can_judge_is_passed_on(name: bytes) -> None:
+    read = asked(section((name, b"x")))
+
+    assert (read.passed_on, read.plain, read.personal) == (True, False, False)
+
+
+def test_directives_of_several_fields_are_one_list() -> None:
+    read = asked(section((b"cache-control", b"no-cache"), (b"Cache-Control", b"max-age=5")))
+
+    assert (read.cc.no_cache, read.cc.max_age, read.plain) == (True, 5, False)
+
+
+def test_conditions_are_read() -> None:
+    tags = asked(section((b"If-None-Match", b'"1"'), (b"if-none-match", b'"2"')))
+    date = asked(section((b"If-Modified-Since", b"then")))
+
+    assert (tags.none_match, tags.modified_since, tags.conditional, tags.plain) == (
+        b'"1", "2"',
+        None,
+        True,
+        False,
+    )
+    assert (date.none_match, date.modified_since, date.conditional, date.plain) == (None, b"then", True, False)
+
+
+def test_what_answers_are_chosen_by_most_often_is_kept_together() -> None:
+    read = asked(
+        section((b"Accept", b"a"), (b"X", b"x"), (b"Accept-Encoding", b"b"), (b"accept-language", b"c"), (b"Origin", b"d"))
+    )
+
+    assert read.negotiation == (
+        (b"accept", b"a"),
+        (b"accept-encoding", b"b"),
+        (b"accept-language", b"c"),
+        (b"origin", b"d"),
+    )
+
+
+def test_a_section_is_read_once() -> None:
+    fields = section((b"A", b"1"))
+
+    assert asked(fields) is asked(fields)
+
+
+def test_a_section_that_is_too_large_is_not_remembered() -> None:
+    at_most, larger = section((b"A", b"x" * 2043)), section((b"A", b"x" * 2044))
+    assert (len(at_most.wire), len(larger.wire)) == (2048, 2049)
+
+    assert asked(at_most) is asked(at_most)
+    assert asked(larger) is not asked(larger)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    first = section((b"A", b"1"))
+    before = asked(first)
+    for _ in range(513):
+        asked(section((b"A", b"2")))
+
+    assert asked(first) is not before
+
+
+# --- the fields that choose ---
+
+
+def test_the_fields_that_chose_are_given_in_the_order_of_vary() -> None:
+    request = a_request(headers=[(b"B", b"2"), (b"a", b"1"), (b"b", b"3")])
+
+    assert selecting(request, asked(request.fields), (b"a", b"b", b"c")) == (b"1", b"2, 3", None)
+    assert selecting(request, asked(request.fields), (b"a", b"b", b"c")) == (b"1", b"2, 3", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-for", b"1.2.3.4"),
+        (b"forwarded", b"for=x"),
+        (b"via", b"1.1 a, 1.1 me"),
+        (b"x-request-id", b"7"),
+        (b"x-real-ip", b"1.2.3.4"),
+        (b"traceparent", b"00-1"),
+        (b"tracestate", b"a=b"),
+    ],
+)
+def test_what_we_vouch_for_ourselves_chooses_too(name: bytes, value: bytes) -> None:
+    first = a_request(headers=[(b"Via", b"1.1 a")] if name == b"via" else [])
+    own = value.rpartition(b", ")[2]
+    first.tail = b"X-Forwarded: no\r\n%b:  %b\r\nOther: x\r\n" % (name.title(), own)
+    other = a_request()
+    other.fields = first.fields
+    read = asked(first.fields)
+
+    assert selecting(first, read, (name, b"a")) == (value, None)
+    assert selecting(other, read, (name, b"a")) == (b"1.1 a" if name == b"via" else None, None)
+
+
+def test_an_origin_that_varies_by_something_else_each_time_fills_no_memory() -> None:
+    request = a_request(headers=[(b"h7", b"7"), (b"h8", b"8")])
+    read = asked(request.fields)
+
+    found = [selecting(request, read, (b"h%d" % number,)) for number in range(9)]
+
+    assert found == [(None,)] * 7 + [(b"7",), (b"8",)]
+    assert len(read.values) == 8

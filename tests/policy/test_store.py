@@ -1,0 +1,197 @@
+"""Where copies are kept: what is there, what goes first, and what a change does."""
+
+import pytest
+
+from sidecar.message import Fields
+from sidecar.policy.store import MAX_CHANGES, MAX_VARIANTS, OVERHEAD, Entry, Key, Store
+
+
+def key(name: str = "/") -> Key:
+    return ("r", b"h", name.encode())
+
+
+def an_entry(name: str = "/", body: bytes = b"", language: bytes | None = None, at: float = 0.0) -> Entry:
+    vary = () if language is None else (b"accept-language",)
+    return Entry(
+        key(name),
+        200,
+        Fields([]),
+        body,
+        stored_at=at,
+        vary=vary,
+        values=() if language is None else (language,),
+    )
+
+
+def names(store: Store, *candidates: str) -> str:
+    return "".join(name for name in candidates if store.variants(key(name)))
+
+
+# --- an entry ---
+
+
+def test_a_copy_grows_older_with_time_and_is_fresh_for_its_lifetime() -> None:
+    entry = Entry(key(), 200, Fields([]), b"", stored_at=100.0, age_at_store=5.0, lifetime=60.0)
+
+    assert [entry.age(at) for at in (100.0, 110.5)] == [5.0, 15.5]
+    assert [entry.is_fresh(at) for at in (100.0, 154.9, 155.0)] == [True, True, False]
+
+
+def test_a_copy_without_a_lifetime_is_never_fresh() -> None:
+    assert not an_entry().is_fresh(0.0)
+
+
+def test_a_copy_counts_with_its_section_and_its_key() -> None:
+    entry = Entry(("route", b"host", b"/path"), 200, Fields([(b"A", b"1")]), b"body", stored_at=0.0)
+
+    assert OVERHEAD == 1000
+    assert entry.size == 1000 + 4 + 2 * len(b"A: 1\r\n") + 4 + 5
+    assert repr(entry) == "<Entry ('route', b'host', b'/path') 200, 4 bytes>"
+
+
+# --- what is there ---
+
+
+def test_what_was_put_is_there() -> None:
+    store, entry = Store(10_000, 10), an_entry()
+
+    assert store.put(entry, 0.0) is True
+
+    assert store.variants(key()) == [entry]
+    assert (store.entries, store.bytes, store.evicted) == (1, entry.size, 0)
+    assert store.variants(key("/other")) == []
+
+
+def test_a_newer_copy_takes_the_place_of_the_older() -> None:
+    store, old, new = Store(10_000, 10), an_entry(body=b"old"), an_entry(body=b"newer")
+    store.put(old, 0.0)
+
+    store.put(new, 0.0)
+
+    assert store.variants(key()) == [new]
+    assert (store.entries, store.bytes, store.evicted) == (1, new.size, 0)
+
+
+def test_each_choice_has_a_copy_of_its_own_the_newest_last() -> None:
+    store = Store(100_000, 100)
+    german, english, plain = an_entry(language=b"de"), an_entry(language=b"en"), an_entry()
+    for entry in (german, english, plain):
+        store.put(entry, 0.0)
+    assert store.variants(key()) == [german, english, plain]
+
+    again = an_entry(language=b"de")
+    store.put(again, 0.0)
+
+    assert store.variants(key()) == [english, plain, again]
+
+
+def test_the_choices_of_one_key_are_bounded() -> None:
+    store = Store(1_000_000, 1000)
+    entries = [an_entry(language=b"%d" % number) for number in range(MAX_VARIANTS + 2)]
+    for entry in entries:
+        store.put(entry, 0.0)
+
+    assert MAX_VARIANTS == 32
+    assert store.variants(key()) == entries[2:]
+    assert (store.entries, store.evicted) == (32, 2)
+
+
+def test_what_was_removed_is_gone_and_can_be_removed_again() -> None:
+    store, entry, other = Store(10_000, 10), an_entry(language=b"de"), an_entry(language=b"en")
+    store.put(entry, 0.0)
+    store.put(other, 0.0)
+
+    store.remove(entry)
+    store.remove(entry)
+
+    assert store.variants(key()) == [other]
+    assert (store.entries, store.bytes, store.evicted) == (1, other.size, 0)
+    store.remove(other)
+    assert (store.variants(key()), store.bytes) == ([], 0)
+
+
+# --- what goes first ---
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    store = Store(1_000_000, 3)
+    entries = {name: an_entry(name) for name in "abc"}
+    for entry in entries.values():
+        store.put(entry, 0.0)
+    store.touch(entries["a"])
+
+    store.put(an_entry("d"), 0.0)
+
+    assert (names(store, *"abcd"), store.evicted) == ("acd", 1)
+    store.touch(entries["b"])
+    store.put(an_entry("e"), 0.0)
+    assert (names(store, *"abcde"), store.evicted) == ("ade", 2)
+
+
+def test_as_many_go_as_the_new_one_needs_room() -> None:
+    store = Store(4000, 100)
+    for name in "abc":
+        store.put(an_entry(name), 0.0)
+    assert store.bytes == 3 * 1002
+
+    store.put(an_entry("d", b"x" * 1000), 0.0)
+
+    assert (names(store, *"abcd"), store.bytes, store.evicted) == ("cd", 3004, 2)
+
+
+def test_what_is_larger_than_the_store_is_not_kept() -> None:
+    fits, larger = an_entry("a", b"x" * 998), an_entry("b", b"x" * 999)
+    store = Store(2000, 10)
+
+    assert (store.put(fits, 0.0), store.put(larger, 0.0)) == (True, False)
+
+    assert (names(store, *"ab"), store.bytes) == ("a", 2000)
+
+
+# --- changes ---
+
+
+def test_a_change_makes_all_copies_of_a_key_worthless() -> None:
+    store = Store(10_000, 10)
+    for entry in (an_entry(language=b"de"), an_entry(language=b"en"), an_entry("/other")):
+        store.put(entry, 0.0)
+
+    store.invalidate(key(), 1.0)
+
+    assert (store.entries, store.variants(key()), store.evicted) == (1, [], 0)
+
+
+@pytest.mark.parametrize(("asked_at", "kept"), [(4.9, False), (5.0, False), (5.1, True)])
+def test_what_was_asked_for_before_a_change_is_not_kept(asked_at: float, kept: bool) -> None:
+    store = Store(10_000, 10)
+    store.invalidate(key(), 5.0)
+
+    assert store.is_outdated(key(), asked_at) is not kept
+    assert store.put(an_entry(), asked_at) is kept
+    assert store.put(an_entry("/other"), asked_at) is True
+
+
+def test_of_very_many_changes_it_is_known_at_least_that_they_were() -> None:
+    store = Store(10_000, 10)
+    for number in range(MAX_CHANGES):
+        store.invalidate(key(f"/{number}"), float(number))
+    assert not store.is_outdated(key("/never"), 0.0)
+
+    store.invalidate(key("/last"), 5000.0)
+
+    assert MAX_CHANGES == 1024
+    assert [store.is_outdated(key("/never"), at) for at in (5000.0, 5000.1)] == [True, False]
+    store.invalidate(key("/later"), 6000.0)
+    assert [store.is_outdated(key(name), 5500.0) for name in ("/never", "/later")] == [False, True]
+
+
+# --- bodies on their way ---
+
+
+def test_bodies_on_their_way_take_a_quarter_at_most() -> None:
+    store = Store(403, 10)
+
+    assert [store.claim(60), store.claim(40), store.claim(1)] == [True, True, False]
+    assert store.claimed == 100
+    store.release(40)
+    assert (store.claim(1), store.claimed) == (True, 61)
