@@ -178,7 +178,7 @@ async def _measure(case: str) -> None:
     requests = _requests(case)
     figures = sorted([await _round(server, requests) for _ in range(ROUNDS)])
     best, middle = figures[0] * 1e6, figures[ROUNDS // 2] * 1e6
-    print(f"{case:9} {best:6.2f} µs a request at best, {middle:6.2f} µs in the median")
+    print(f"{case:10} {best:6.2f} µs a request at best, {middle:6.2f} µs in the median")
 
 
 def main(cases: Sequence[str]) -> None:

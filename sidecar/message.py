@@ -246,7 +246,7 @@ class Body:
         self.resume()
 
     def keep(self, most: int) -> bool:
-        """Begin, before anything was drained, to keep what passes through a sink or `take_whole`, up to `most` bytes.
+        """Begin, before anything was drained, to keep what goes to whoever drains, up to `most` bytes.
 
         False: somebody further out keeps it already, who is also the one to `forget` it.
         """
@@ -304,6 +304,8 @@ class Body:
                 self._waiter = None
         piece = self._pieces.popleft()
         self.waiting -= len(piece)
+        if self._kept is not None:
+            self._remember(piece)
         if self.paused and self.waiting <= HIGH_WATER // 2:
             self.resume()
         return piece

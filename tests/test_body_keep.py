@@ -253,3 +253,13 @@ def test_every_drain_gets_the_body_from_its_first_byte_as_far_as_it_came(
     body.finish()
 
     assert (drain.got, drain.ends) == (came, [None])
+
+
+async def test_what_was_read_comes_again_too() -> None:
+    body = a_body(b"one", b"two", finished=False)
+    assert [await body.read(), await body.read()] == [b"one", b"two"]
+
+    assert body.rewind()
+    body.finish()
+
+    assert Drain(body).got == b"onetwo"

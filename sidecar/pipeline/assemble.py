@@ -1,4 +1,4 @@
-"""THE order of the stages. It is fixed, and `explain` prints it from here.
+"""THE order of the stages. It is fixed, and `Pipeline.describe` tells it.
 
     record → rate limit → bounds → invalidate → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
         breaker gate → bulkhead → breaker permit → attempt timeout → fault → upstream ⟩⟩⟩⟩

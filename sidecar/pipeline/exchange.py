@@ -44,7 +44,7 @@ class Exchange:
     attempt_timer: asyncio.TimerHandle | None = None
     total: float | None = None
     deadline: float | None = None
-    retrying = False  # a retry is configured: where there was none, the record says why
+    blocked: dict[str, int] | None = None  # where a retry is configured: why there was none, counted
     extra: tuple[tuple[bytes, bytes], ...] = ()
     would: tuple[str, ...] = ()
     queued = 0.0  # seconds spent in queues of bulkheads
@@ -111,8 +111,9 @@ class Exchange:
         """End: an error after the head changes the word, since the client did not get what the head promised."""
         if error is not None:
             self.error = error
-            if self.retrying and isinstance(error, UpstreamFailed):
-                self.why_not_retried = WhyNotRetried.HEAD_SENT
+            if self.blocked is not None and isinstance(error, UpstreamFailed):
+                self.why_not_retried = why = WhyNotRetried.HEAD_SENT
+                self.blocked[why] += 1
             self.fate = error.fate if isinstance(error, RequestError) else Fate.INTERNAL
         self.finished_at = self.clock()
         self.sink(self)

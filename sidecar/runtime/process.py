@@ -24,9 +24,11 @@ from sidecar.control.gate import gated
 from sidecar.control.ops import ops_app
 from sidecar.errors import Overloaded, StartFailed
 from sidecar.pipeline.exchange import Exchange
+from sidecar.policy.breaker import Event, State
 from sidecar.runtime.engine import Engine, build
 from sidecar.runtime.listeners import Listener, listen
 from sidecar.runtime.tls import server_context
+from sidecar.telemetry.events import breaker_line
 from sidecar.telemetry.ids import traceparent
 from sidecar.telemetry.logs import LogWriter, make_logger
 from sidecar.telemetry.metrics import Live, UpstreamView, registry
@@ -70,6 +72,8 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         config = self._loaded.config
         engine = self.engine = build(self._loaded, loop, line=self._line, on_fault=self._fault)
+        for breaker in engine.guards.breakers.values():
+            breaker.on_event = self._breaker_changed
         limits = Limits(**config.limits.model_dump(exclude={"fields"}))
         if self._max_files is not None:
             limits.connections = self._affordable(limits.connections, self._max_files)
@@ -157,6 +161,10 @@ class Sidecar:
             key: value for key, value in record.as_dict().items() if key != "at" and value not in (None, "")
         }
         self._log.info("request", **fields)
+
+    def _breaker_changed(self, event: Event) -> None:
+        name, fields = breaker_line(event)
+        (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
 
     def _fault(self, exchange: Exchange, fault: Exception) -> None:
         self._log.error(

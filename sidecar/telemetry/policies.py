@@ -11,7 +11,6 @@ from typing import TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from sidecar.fate import WhyNotRetried
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stage import Stage
@@ -88,8 +87,8 @@ def _retries(pipelines: Sequence[Pipeline], guards: Guards, now: float) -> Itera
     for route, stage in _found(pipelines, RetryStage):
         for reason, number in stage.retried.copy().items():
             retried.add_metric([route, reason], number)
-        for why in WhyNotRetried:
-            blocked.add_metric([route, why], stage.blocked.get(why, 0))
+        for why, number in stage.blocked.items():
+            blocked.add_metric([route, why], number)
     balance = GaugeMetricFamily(
         "sidecar_retry_budget_balance", "Retries that could be made now.", labels=["upstream"]
     )
@@ -108,9 +107,7 @@ def _breakers(guards: Guards, now: float) -> Iterable[Metric]:
     rejected = CounterMetricFamily(
         "sidecar_breaker_rejected", "Attempts that the breaker did not let through.", labels=["breaker"]
     )
-    open_seconds = CounterMetricFamily(
-        "sidecar_breaker_open_seconds", "Time spent OPEN.", labels=["breaker"]
-    )
+    open_seconds = CounterMetricFamily("sidecar_breaker_open_seconds", "Time spent OPEN.", labels=["breaker"])
     recovery = HistogramMetricFamily(
         "sidecar_breaker_recovery_seconds", "From opening to being CLOSED again.", labels=["breaker"]
     )

@@ -1,8 +1,8 @@
 """The decision record: for every request, what was decided and why, in plain values.
 
 `Recorder` is the pipeline's sink. It counts (plain integers that the metrics read), keeps the last records, and hands
-those worth a line to the log. Two rings keep them: `records` of the requests that did not end `ok`, and up to 128 of
-those that did, so that a busy second of good answers does not wash away the one that somebody will ask about.
+those worth a line to the log. Two rings keep them: `records` of the requests that did not simply end well, and up to 128 of
+those that did (`ok`, or answered by the cache), so that a busy second of good answers does not wash away the one that somebody will ask about.
 """
 
 from collections import deque
@@ -91,6 +91,7 @@ class RouteCounts:
 
 # Read for each request: a global is quicker than a member of an Enum.
 _OK, _INTERNAL = Fate.OK, Fate.INTERNAL
+_FRESH, _STALE, _COALESCED = Fate.CACHE_FRESH, Fate.CACHE_STALE, Fate.COALESCED
 
 # A record before anybody has read it: the fields of `Record` in their order, bytes still bytes. Making a tuple costs a
 # request a third of a microsecond; it holds no request, no exception and no task alive.
@@ -168,7 +169,7 @@ class Recorder:
             seconds,
             None if exchange.error is None else _text(exchange.error),
         )
-        if fate is _OK:
+        if fate is _OK or fate is _FRESH or fate is _STALE or fate is _COALESCED:
             self._ok.append(raw)
             if self._level == "all":
                 self._line(_record(raw))

@@ -85,21 +85,42 @@ def get(url: str) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_what_it_prints_is_true(ports: list[int]) -> None:
-    """The pages are there, and the three curl lines show what the text says beside them."""
+    """The pages are there, and the curl lines show what the text says beside them."""
     with demo(ports) as (_, text):
         pages = [get(url)[0] for url in re.findall(r"^  (http://\S+) ", text, re.MULTILINE)]
-        tried = [get(url) for url in re.findall(r"^  curl -i (\S+)", text, re.MULTILINE)]
+        said = dict(re.findall(r"^  curl -i (?:http://[^/]+)/(\w+) +(.+)$", text, re.MULTILINE))
+        sidecar = re.findall(r"^  curl -i (http://[^/]+)/", text, re.MULTILINE)[0]
+        tried = {path: get(f"{sidecar}/{path}") for path in said}
+        again = get(f"{sidecar}/orders")
+        down = [get(f"{sidecar}/down") for _ in range(5)]
 
-    (ok, fine, orders), (late, slow, slow_body), (gone, dropped, drop_body) = tried
     assert pages == [200, 200, 200, 200]
+    assert list(said) == ["orders", "flaky", "slow", "flapping", "down", "drop"]
+
+    ok, fine, orders = tried["orders"]
     assert (ok, fine["content-type"], len(json.loads(orders))) == (200, "application/json; charset=utf-8", 2)
     assert "x-request-id" in fine
+    assert again[1]["cache-status"].startswith("sidecar; hit; ttl=")
+    assert again[2] == orders
+
+    assert (tried["flaky"][0], tried["flaky"][1]["x-upstream-attempts"]) == (200, "2")
+
+    late, slow, slow_body = tried["slow"]
     assert (late, slow["content-type"], json.loads(slow_body)["code"]) == (
         504,
         "application/problem+json",
         "timeout_attempt",
     )
     assert 'details="timeout_attempt"' in slow["proxy-status"]
+
+    flapping, fields, _ = tried["flapping"]
+    assert (flapping, "x-system-degraded" in fields) in {(200, False), (503, True)}  # 503: there was no copy yet
+
+    assert [tried["down"][0], *(status for status, _, _ in down)] == [500, 500, 500, 500, 500, 503]
+    assert 9 <= int(down[-1][1]["retry-after"]) <= 11
+    assert json.loads(down[-1][2])["code"] == "rejected_breaker_open"
+
+    gone, dropped, drop_body = tried["drop"]
     assert (gone, dropped["content-type"], json.loads(drop_body)["code"]) == (
         502,
         "application/problem+json",

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.errors import ClientGone, Disconnected
-from sidecar.fate import Fate
+from sidecar.fate import Fate, WhyNotRetried
 from sidecar.message import NO_FIELDS, Reply
 from sidecar.pipeline.exchange import Exchange
 from tests.support.exchanges import a_request, an_exchange
@@ -81,3 +81,28 @@ async def test_exchanges_share_no_state_and_tell_theirs_in_one_line() -> None:
     assert two.attempts == ()
     assert repr(one) == "<Exchange a-route <Request GET /> ok>"
     assert repr(two) == "<Exchange a-route <Request POST /x> under way>"
+
+
+@in_virtual_time
+async def test_an_answer_that_broke_after_its_head_could_not_be_tried_again_and_says_so() -> None:
+    exchange = an_exchange()
+    exchange.blocked = dict.fromkeys(WhyNotRetried, 0)
+    reply = Reply(200, NO_FIELDS)
+    exchange.answer(reply, Fate.OK)
+
+    reply.close(Disconnected(head_seen=True))
+
+    assert exchange.why_not_retried == WhyNotRetried.HEAD_SENT
+    assert {why: number for why, number in exchange.blocked.items() if number} == {WhyNotRetried.HEAD_SENT: 1}
+
+
+@in_virtual_time
+async def test_a_client_that_left_is_no_reason_against_a_retry() -> None:
+    exchange = an_exchange()
+    exchange.blocked = dict.fromkeys(WhyNotRetried, 0)
+    reply = Reply(200, NO_FIELDS)
+    exchange.answer(reply, Fate.OK)
+
+    reply.close(ClientGone())
+
+    assert (exchange.why_not_retried, sum(exchange.blocked.values())) == (None, 0)

@@ -145,6 +145,10 @@ def test_a_reply_that_is_too_large_stays_lost_whatever_still_comes() -> None:
     assert repr(kept) == "<Kept 503, not whole>"
 
 
+def test_it_keeps_no_more_than_sixty_four_kibibytes() -> None:
+    assert MOST == 65_536
+
+
 @in_virtual_time
 async def test_an_upstream_that_goes_on_and_on_is_let_go() -> None:
     upstream = Upstream(stream([(second, b"x" * 10_000) for second in range(1, 100)], status=503))

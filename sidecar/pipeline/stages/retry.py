@@ -33,9 +33,6 @@ __all__ = ["RetryStage"]
 _ATTEMPT = b"X-Retry-Attempt"
 _ATTEMPTS = b"X-Upstream-Attempts"
 
-# What keeps this stage from trying again. A body that broke after its head (`head_sent`) is not seen here.
-_REASONS = tuple(why for why in WhyNotRetried if why != WhyNotRetried.HEAD_SENT)
-
 
 class RetryStage(Stage):
     """Retries, within a budget (None: without one).
@@ -74,7 +71,7 @@ class RetryStage(Stage):
         self._wall = wall
         words = [*sorted(settings.conditions), *map(str, sorted(self._statuses))]
         self.retried: dict[str, int] = dict.fromkeys(words, 0)
-        self.blocked: dict[str, int] = dict.fromkeys(_REASONS, 0)
+        self.blocked: dict[str, int] = dict.fromkeys(WhyNotRetried, 0)
 
     async def __call__(self, exchange: Exchange) -> Reply:
         """Give the first good reply, or what the last attempt that told something came to.
@@ -83,7 +80,7 @@ class RetryStage(Stage):
             RequestError: as the stages inside found.
 
         """
-        exchange.retrying = True
+        exchange.blocked = self.blocked
         began = self._now()
         if self._budget is not None:
             self._budget.deposit(began)
@@ -195,8 +192,6 @@ class RetryStage(Stage):
         kept = Kept(failed) if isinstance(failed, Reply) else None
         try:
             if body is not None:
-                if kept is not None and not body.finished:
-                    kept.end()  # the connection that still takes the body must let go of it
                 body.rewind()
             await asyncio.sleep(seconds)
         finally:
