@@ -11,8 +11,21 @@ from pathlib import Path
 from sidecar import errors
 from sidecar.cli import main
 from sidecar.config.load import load_text
+from sidecar.config.model import RouteConfig
+from sidecar.config.policies import (
+    BreakerConfig,
+    BulkheadConfig,
+    FaultConfig,
+    HalfOpen,
+    RateLimitConfig,
+    RetryBudgetConfig,
+    RetryConfig,
+    StaleStep,
+)
+from sidecar.config.presets import PRESETS
 from sidecar.config.units import show_duration, show_size
-from sidecar.fate import MEANINGS, Fate
+from sidecar.fate import MEANINGS, Fate, WhyNotRetried
+from sidecar.pipeline import assemble
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,11 +58,19 @@ def used_errors() -> list[type[errors.RequestError]]:
     return [each for each in named if issubclass(each, errors.RequestError) and each not in abstract]
 
 
+def possible_fates() -> set[Fate]:
+    """The fates that this version can come to: those that some stage gives, and those of the errors."""
+    elsewhere = "\n".join(
+        text for path, text in SOURCES.items() if path.name not in {"errors.py", "fate.py"}
+    )
+    given = {fate for fate in Fate if re.search(rf"\bFate\.{fate.name}\b", elsewhere)}
+    return given | {each.fate for each in used_errors()}
+
+
 def test_the_fates_of_this_version_are_those_in_the_table_with_their_meanings() -> None:
-    possible = {Fate.OK, Fate.UPSTREAM_STATUS, *(each.fate for each in used_errors())}
     table = {word.strip("`"): meaning for word, meaning in rows(section("Fates"))}
 
-    assert table == {fate: MEANINGS[fate] for fate in possible}
+    assert table == {fate: MEANINGS[fate] for fate in possible_fates()}
 
 
 def test_the_fates_of_later_versions_are_named_as_such() -> None:
@@ -57,6 +78,24 @@ def test_the_fates_of_later_versions_are_named_as_such() -> None:
     prose = section("Fates").rpartition("|\n")[2]
 
     assert set(re.findall(r"`([a-z_]+)`", prose)) == {str(fate) for fate in Fate} - table
+
+
+def test_whoever_was_refused_finds_each_fate_that_is_no_answer() -> None:
+    """All but those with which the client got an answer of the service, a copy, or what stands in for it."""
+    fates, _, words = section("Why was I refused?").partition("`why_not_retried` is one of these")
+    told = [word for cell, _ in rows(fates) for word in re.findall(r"`(\w+)`", cell)]
+    answered = re.compile("ok|ok_after_retry|cache_.*|coalesced|fallback_.*")
+
+    assert len(told) == len(set(told))
+    assert set(told) == {str(fate) for fate in possible_fates() if not answered.fullmatch(fate)}
+    assert {cell.strip("`") for cell, _ in rows(words)} == {str(word) for word in WhyNotRetried}
+
+
+def test_the_metrics_to_look_at_are_there() -> None:
+    """In «Why was I refused?», as in the rest of the prose, none is named that the table does not have."""
+    names = {cell.strip("`") for cell, *_ in rows(section("Metrics")) if cell.startswith("`sidecar_")}
+
+    assert set(re.findall(r"\bsidecar_[a-z_]*[a-z]", README.replace(section("Five minutes"), ""))) - names == set()
 
 
 def test_the_errors_are_those_in_the_table() -> None:
@@ -109,6 +148,92 @@ def test_the_limits_are_the_defaults() -> None:
         show_duration(config.drain_timeout),
     ]
     assert (timeout.body, config.routes[0].max_body) == (None, None)
+
+
+def policies() -> dict[str, list[str]]:
+    """The table of policies: by name, whether it is on, and what it does."""
+    table = rows(section("Policies").partition("**The order**")[0])
+    return {name.strip("`"): rest for name, *rest in table}
+
+
+def test_the_policies_are_those_of_a_route_and_on_where_they_are() -> None:
+    route = load_text(LEAST, env={}).config.routes[0]
+    others = {"name", "match", "upstream", "max_body"}
+
+    assert {name: on for name, (on, _) in policies().items()} == {
+        name: "on" if getattr(route, name) else "off" for name in RouteConfig.model_fields if name not in others
+    }
+
+
+def test_the_numbers_of_the_policies_are_the_defaults() -> None:
+    """Every number in the table, in its order."""
+    config = load_text(LEAST, env={}).config
+    timeout = config.routes[0].timeout
+    retry, breaker, bulkhead, half_open = RetryConfig(), BreakerConfig(), BulkheadConfig(), HalfOpen()
+    budget = RetryBudgetConfig()
+    assert timeout.attempt is not None
+    assert timeout.total is not None
+    assert timeout.idle is not None
+    said = {name: re.findall(r"\d[\w.%]*", what) for name, (_, what) in policies().items()}
+
+    assert said == {
+        "timeout": [show_duration(each) for each in (timeout.attempt, timeout.total, timeout.idle)],
+        "retry": [
+            *map(str, (retry.retries, *sorted(retry.statuses))),
+            *map(show_duration, (retry.base, retry.base * retry.multiplier, retry.retry_after.max)),
+            f"{budget.ratio:.0%}",
+            f"{budget.min_per_second:g}",
+        ],
+        "breaker": [
+            *map(str, (breaker.consecutive_failures, *breaker.count)),
+            show_duration(breaker.open_for),
+            f"{breaker.open_jitter:.0%}",
+            f"{breaker.open_multiplier:g}",
+            show_duration(breaker.open_max),
+            *map(str, (half_open.max_concurrent, half_open.successes)),
+        ],
+        "bulkhead": [
+            str(bulkhead.max_concurrent),
+            str(bulkhead.max_queue),
+            show_duration(bulkhead.queue_timeout),
+        ],
+        "rate_limit": [str(RateLimitConfig.model_fields["max_keys"].default)],
+        "cache": [show_size(config.store.max_bytes), show_size(config.store.max_body)],
+        "fallback": [show_duration(StaleStep().max_age)],
+        "fault": [f"{FaultConfig().percent:.0%}"],
+    }
+    assert (bulkhead.order, retry.jitter, retry.methods) == ("fifo", "full", "idempotent")
+    assert RateLimitConfig.model_fields["algorithm"].default == "token_bucket"
+    assert RateLimitConfig.model_fields["key"].default == "client_ip"
+
+
+def test_the_order_is_that_of_the_program_and_each_place_has_its_reason() -> None:
+    (order,) = re.findall(r"```text\n(.*?)```", section("Policies"), re.DOTALL)
+    reasons = rows(section("Policies").partition("**The order**")[2])
+
+    assert " ".join(order.split()) in " ".join((assemble.__doc__ or "").split())
+    assert [stage for stage, _ in reasons] == re.findall(r"[a-z]+(?: [a-z]+)*", order)[:-1]  # without the upstream
+
+
+def test_the_presets_are_named_all_of_them() -> None:
+    _, _, text = section("Policies").partition("There are, ")
+    said = {
+        part.split("`", 2)[1]: set(re.findall(r"`([\w-]+)`", part.split("`", 2)[2]))
+        for part in text.partition(". [")[0].split(";")
+    }
+
+    assert said == {stage: set(names) for stage, names in PRESETS.items() if names}
+
+
+def test_the_fields_of_the_policies_are_in_the_program() -> None:
+    """Each field in the tables of what the policies add is one that some stage writes."""
+    _, found, text = section("What goes on, what does not").partition("And what the policies say.")
+    program = "\n".join(text for path, text in SOURCES.items() if "pipeline" in path.parts).lower()
+    program += SOURCES[ROOT / "sidecar/policy/conditions.py"].lower()
+    named = [word for cell, _ in rows(text) for word in re.findall(r"`([\w-]+)`", cell)]
+
+    assert found
+    assert [word for word in named if f'b"{word.lower()}' not in program and word.lower() != "x-ratelimit"] == []
 
 
 def test_the_layout_names_what_is_there_and_all_of_it() -> None:

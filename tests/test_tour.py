@@ -76,7 +76,31 @@ def plain(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]{6}\b", "ID", text)
     text = re.sub(r"^Date: .*$", "Date: NOW", text, flags=re.MULTILINE)
     text = re.sub(r"^Server: .*$", "Server: SERVICE", text, flags=re.MULTILINE)
+    text = re.sub(r"^(Age|Retry-After|X-RateLimit-Reset): \d+$", r"\1: SECONDS", text, flags=re.MULTILINE)
+    text, told = re.subn(r"(; ?t|ttl|\"retry_after\": |for another )(=?)-?\d+", r"\1\2SECONDS", text)
+    if told:  # their digits are counted
+        text = re.sub(r"^Content-Length: \d+$", "Content-Length: BYTES", text, flags=re.MULTILINE)
     return text.strip("\n")
+
+
+def plain_line(text: str) -> str:
+    """What is the same each time of a line that the log has for people."""
+    text = re.sub(r"^[\d:.]+ ", "", text)
+    text = re.sub(r"\d+ ms", "N ms", text)
+    return re.sub(r"open_for=[\d.]+", "open_for=SECONDS", text)
+
+
+def wait_until_it_is_up(ports: Ports) -> None:
+    """Wait for a moment at which `/flapping` will be up for some seconds, and down ten seconds later."""
+    pause = threading.Event()
+    deadline = monotonic() + WITHIN
+    while monotonic() < deadline:
+        said = run("curl -s http://127.0.0.1:9000/flapping", ports, ROOT)
+        up = re.fullmatch(r"up for another (\d+) s\n", said)
+        if up is not None and int(up[1]) >= 4:
+            return
+        pause.wait(0.2)
+    pytest.fail("the service does not come up")
 
 
 def run(command: str, ports: Ports, folder: Path) -> str:
@@ -150,14 +174,22 @@ def test_the_demo_answers_as_the_readme_says(tmp_path: Path) -> None:
     ports = Ports.free()
     options = ["--port", ports.traffic, "--ops-port", ports.ops, "--service-port", ports.service]
     asked = [step for step in steps() if "curl" in step[0] or "healthcheck" in step[0]]
-    assert len(asked) == 7
+    assert len(asked) == 13
+    (logged,) = blocks("log")
 
-    with started(["demo", *map(str, options)], ROOT, ports.ops):
-        got = [(command, plain(run(command, ports, tmp_path))) for command, _ in asked]
+    got = []
+    with started(["demo", *map(str, options)], ROOT, ports.ops) as process:
+        for command, _ in asked:
+            if command == "curl -s http://127.0.0.1:8080/flapping":
+                wait_until_it_is_up(ports)
+            got.append((command, plain(run(command, ports, tmp_path))))
         _, metrics = ask_whole("/metrics", ports)
         statuses = {path: ask_whole(path, ports)[0] for path in health_paths()}
+    assert process.stdout is not None
+    log = {plain_line(each) for each in process.stdout.read().splitlines()}
 
     assert got == [(command, plain(output)) for command, output in asked]
+    assert {plain_line(each) for each in logged.splitlines()} <= log
     assert set(statuses.values()) == {200}
     assert metrics_in(metrics) == metrics_in_the_readme()
 

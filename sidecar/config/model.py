@@ -274,11 +274,11 @@ class Config(Model):
     )
     errors: ErrorsConfig = Field(ErrorsConfig(), description="The answers that are the sidecar's own.")
     access_log: Annotated[AccessLog, Choice(*get_args(AccessLog))] = Field(
-        "errors", description="Which requests get a line in the log; `errors`: all whose fate is not `ok`."
+        "errors", description="Which requests get a line in the log; `errors`: all but plain answers, and those from the cache."
     )
     records: Annotated[int, Count(0, 100_000)] = Field(
         1000,
-        description="Decision records kept of requests that did not end `ok`; of those that did, at most 128 are.",
+        description="Decision records kept of requests that get a line with `errors`; of the others, at most 128 are.",
     )
     trusted_proxies: tuple[Annotated[Network, Text(parse_network, as_written=False)], ...] = Field(
         (), description="Addresses and networks whose `X-Forwarded-*` and `Forwarded` fields are believed."

@@ -4,8 +4,8 @@
     make mutation ARGS=sidecar/policy/backoff.py         one module (or several)
     make mutation ARGS="--jobs 2 sidecar/policy/budget.py"
 
-mutmut works on a copy below `build/mutation`, where it also remembers what it has tried: a run that was broken off goes
-on, and one after an edit tries what the edit concerns. Exit status: 0 every mutant was killed, or is argued in
+mutmut works on a copy below `build/mutation`, where it also remembers what it has tried: a run over everything that was
+broken off goes on, and one after an edit tries what the edit concerns. A module that is named is tried anew. Exit status: 0 every mutant was killed, or is argued in
 `docs/mutation.md`; 1 one survived for which nothing is said; 2 wrong usage, or the tests fail without any change.
 """
 
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if strange := [name for name in modules if ROOT / name not in _policies()]:
         parser.error(f"not a module of sidecar/policy: {', '.join(strange)}")
     _copy()
-    if not _run(options.jobs, modules):
+    if not _run(options.jobs, options.files):
         return 2
     return _judge(_results(), modules)
 
@@ -64,13 +64,13 @@ def _copy() -> None:
 
 
 def _run(jobs: int, modules: Sequence[str]) -> bool:
-    """Let mutmut try the mutants of these modules. Its progress is for terminals; elsewhere it goes to a file."""
+    """Let mutmut try the mutants of these modules; of none: of all, as far as it has not tried them. Its progress is for terminals; elsewhere it goes to a file."""
     names = [f"{name.removesuffix('.py').replace('/', '.')}.*" for name in modules]
     command = [*_MUTMUT, "run", "--max-children", str(jobs), *names]
     if sys.stdout.isatty():
         return subprocess.run(command, cwd=PLACE, check=False).returncode == 0
     log = PLACE / "mutmut.log"
-    print(f"{len(modules)} modules; progress: {log}", flush=True)
+    print(f"progress: {log}", flush=True)
     with log.open("wb") as out:
         done = subprocess.run(command, cwd=PLACE, check=False, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:

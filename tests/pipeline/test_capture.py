@@ -197,12 +197,13 @@ async def test_what_grows_too_large_in_a_hurry_waits_for_its_client_again() -> N
     scene.out.hold()
     scene.capture.hurry()
     scene.source.feed(b"12345")
-    assert not scene.source.held
+    held = [scene.source.held]
 
     scene.source.feed(b"6")
-    assert scene.source.held
+    held.append(scene.source.held)
     scene.capture.hurry()
-    assert scene.source.held
+    held.append(scene.source.held)
+    assert held == [False, True, True]
     scene.out.release()
 
     assert (scene.got, scene.source.held) == ([b"12345", b"6"], False)

@@ -40,7 +40,9 @@ DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 
 def a_copy(**more: Any) -> Entry:
     """Make a copy that was stored at 100 and is fresh until 160."""
-    return Entry(KEY, more.pop("status", 200), Fields([]), b"x", **({"stored_at": 100.0, "lifetime": 60.0} | more))
+    return Entry(
+        KEY, more.pop("status", 200), Fields([]), b"x", **({"stored_at": 100.0, "lifetime": 60.0} | more)
+    )
 
 
 def a_response(control: str = "", **more: str) -> Told:
@@ -57,7 +59,11 @@ def get(method: str = "GET", **fields: str) -> Request:
 
 
 def test_a_key_is_route_host_and_target() -> None:
-    assert key_of("r", a_request(target="/A?b=C", host=b"Example.COM:80")) == ("r", b"example.com:80", b"/A?b=C")
+    assert key_of("r", a_request(target="/A?b=C", host=b"Example.COM:80")) == (
+        "r",
+        b"example.com:80",
+        b"/A?b=C",
+    )
 
 
 def test_the_newest_copy_that_vary_lets_stand_is_found() -> None:
@@ -167,7 +173,9 @@ def test_what_may_be_kept(told_: Told, anybody: bool, somebody: bool) -> None:
     assert may_keep(asked(get(cookie="a").fields), 200, told_) is somebody
 
 
-@pytest.mark.parametrize(("status", "kept"), [(200, True), (206, False), (302, False), (404, True), (500, False)])
+@pytest.mark.parametrize(
+    ("status", "kept"), [(200, True), (206, False), (302, False), (404, True), (500, False)]
+)
 def test_what_may_be_kept_by_its_status(status: int, kept: bool) -> None:
     assert may_keep(asked(get().fields), status, a_response("max-age=5")) is kept
 
@@ -365,7 +373,9 @@ def test_a_copy_with_a_validator_can_be_asked_about() -> None:
         ("min-fresh=0", 165.0, 10.0, False),
     ],
 )
-def test_what_may_be_served_while_it_is_fetched_again(control: str, at: float, swr: float, used: bool) -> None:
+def test_what_may_be_served_while_it_is_fetched_again(
+    control: str, at: float, swr: float, used: bool
+) -> None:
     assert may_use_meanwhile(a_copy(swr=swr), parse(control.encode()), at) is used
 
 
@@ -386,7 +396,9 @@ def test_what_may_stand_in_for_an_error(at: float, more: dict[str, Any], stands_
 # --- for the fallback ---
 
 
-def usable(request: Request, copy: Entry, *, now: float = 150.0, max_age: float = 300.0, override: bool = False) -> bool:
+def usable(
+    request: Request, copy: Entry, *, now: float = 150.0, max_age: float = 300.0, override: bool = False
+) -> bool:
     store = Store(100_000, 10)
     store.put(copy, 0.0)
     found = usable_copy(store, "r", request, now, max_age, override)
@@ -421,7 +433,9 @@ def test_the_age_of_a_stand_in_counts_from_when_it_was_stored(now: float, ok: bo
     assert usable(get(), a_copy(age_at_store=1000.0), now=now) is ok
 
 
-@pytest.mark.parametrize(("status", "ok"), [(200, True), (301, True), (399, True), (400, False), (404, False)])
+@pytest.mark.parametrize(
+    ("status", "ok"), [(200, True), (301, True), (399, True), (400, False), (404, False)]
+)
 def test_only_successes_stand_in(status: int, ok: bool) -> None:
     assert usable(get(), a_copy(status=status)) is ok
 

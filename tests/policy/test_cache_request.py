@@ -61,12 +61,23 @@ def test_conditions_are_read() -> None:
         True,
         False,
     )
-    assert (date.none_match, date.modified_since, date.conditional, date.plain) == (None, b"then", True, False)
+    assert (date.none_match, date.modified_since, date.conditional, date.plain) == (
+        None,
+        b"then",
+        True,
+        False,
+    )
 
 
 def test_what_answers_are_chosen_by_most_often_is_kept_together() -> None:
     read = asked(
-        section((b"Accept", b"a"), (b"X", b"x"), (b"Accept-Encoding", b"b"), (b"accept-language", b"c"), (b"Origin", b"d"))
+        section(
+            (b"Accept", b"a"),
+            (b"X", b"x"),
+            (b"Accept-Encoding", b"b"),
+            (b"accept-language", b"c"),
+            (b"Origin", b"d"),
+        )
     )
 
     assert read.negotiation == (

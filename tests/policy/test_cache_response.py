@@ -91,7 +91,9 @@ def test_age_is_a_number_or_nothing(value: bytes, age: int) -> None:
         ([b"a", b"b, *"], None),
     ],
 )
-def test_vary_names_are_sorted_and_in_lower_case(fields: list[bytes], names: tuple[bytes, ...] | None) -> None:
+def test_vary_names_are_sorted_and_in_lower_case(
+    fields: list[bytes], names: tuple[bytes, ...] | None
+) -> None:
     assert read(*[(b"Vary", field) for field in fields]).vary == names
 
 

@@ -586,7 +586,7 @@ async def test_a_stale_copy_stands_in_for_an_error(failure: Step, code: bytes, w
 @pytest.mark.parametrize(("late", "served"), [(100, True), (100.1, False)])
 @in_virtual_time
 async def test_stale_if_error_of_the_origin_has_its_time(late: float, served: bool) -> None:
-    told = control("max-age=0, stale-if-error=100")
+    told = control("max-age=0, stale-if-error=100", etag='"1"')
     route = a_cache(Upstream(answer(200, b"one", headers=told), fail(Disconnected())))
     await route.get()
     await asyncio.sleep(late)
@@ -983,7 +983,8 @@ async def test_a_slow_client_does_not_hold_back_those_who_wait() -> None:
     follower = route.start()
     got = await follower
 
-    assert (len(got.body), got.at) == (500_000, pytest.approx(0.9))
+    assert len(got.body) == 500_000
+    assert got.at == pytest.approx(0.9)
     assert body.waiting < 150_000
     slow = b""
     while piece := await body.read():
@@ -1019,19 +1020,33 @@ async def test_who_has_waited_in_vain_has_only_the_rest_of_its_time() -> None:
     assert upstream.under_way == 0
 
 
+@pytest.mark.parametrize("etag", ["", '"1"'])
+@pytest.mark.parametrize(
+    ("leads", "then", "at"),
+    [
+        (stream([(0, b"n"), (50, b"ew")], headers=fresh(60)), hang(), 6),
+        (answer(404, after=1), hang(), 6),
+        (answer(404, after=1), fail(Disconnected(), after=1), 3),
+        (answer(404, after=1), answer(503, after=1), 3),
+    ],
+)
 @in_virtual_time
-async def test_who_waits_too_long_gets_the_copy_that_stands_in() -> None:
-    told = control("max-age=0, stale-if-error=100")
-    upstream = Upstream(answer(200, b"old", headers=told), stream([(0, b"n"), (50, b"ew")]), hang())
+async def test_who_waits_in_vain_gets_the_copy_that_stands_in(
+    leads: Step, then: Step, at: float, etag: str
+) -> None:
+    told = control("max-age=0, stale-if-error=100", **({"etag": etag} if etag else {}))
+    upstream = Upstream(answer(200, b"old", headers=told), leads, then)
     route = a_cache(upstream, total=5)
     await route.get()
     await asyncio.sleep(1)
 
-    leader, follower = route.start(), route.start()
+    leader, follower = route.start(), route.start(get(cache_control="max-age=9"))
     got = await follower
     await leader
 
-    assert (got.body, got.at, got.header(b"x-fallback-source")) == (b"old", 6, b"stale")
+    assert (got.body, got.at, got.header(b"x-fallback-source")) == (b"old", at, b"stale")
+    assert results(route) == {"miss": 2, "stale": 1}
+    assert upstream.under_way == 0
 
 
 @in_virtual_time
@@ -1159,6 +1174,69 @@ async def test_a_request_survives_a_store_that_cannot_renew() -> None:
     got = await route.get()
 
     assert (got.status, got.body, results(route)) == (200, b"two", {"miss": 2, "error": 1})
+
+
+@in_virtual_time
+async def test_those_who_wait_survive_a_cache_that_fails() -> None:
+    class Odd(Entry):
+        """A copy of which nothing can be made."""
+
+        def age(self, now: float) -> float:
+            raise MemoryError
+
+    route = a_cache(Upstream(answer(200, b"one", after=5), answer(200, b"two", after=5)))
+    stage = route.pipeline.find(CacheStage)
+    assert stage is not None
+    leader, follower = route.start(), route.start()
+    await asyncio.sleep(1)
+    (flight,) = stage._flights._waiting
+    stage._flights.land(flight, Odd(("r", b"", b"/"), 200, Fields([]), b"", stored_at=0.0))
+
+    got = [await leader, await follower]
+
+    assert [(each.body, each.at) for each in got] == [(b"one", 5), (b"two", 6)]
+    assert results(route) == {"miss": 2, "error": 1}
+
+
+@in_virtual_time
+async def test_who_has_waited_in_vain_asks_only_if_the_copy_is_still_good() -> None:
+    upstream = Upstream(
+        answer(200, b"one", headers=fresh(60, etag='"1"')),
+        fail(Disconnected(), after=5),
+        answer(304, headers=fresh(60, age="0")),
+        fail(Disconnected()),
+    )
+    route = a_cache(upstream)
+    await route.get()
+    await asyncio.sleep(100)
+
+    got = [await task for task in [route.start(), route.start(), route.start()]]
+
+    assert [(each.status, each.at) for each in got] == [(502, 100 + 5), (200, 105), (502, 105)]
+    assert (got[1].body, got[1].header(b"age")) == (b"one", b"0")
+
+
+@in_virtual_time
+async def test_a_fault_that_looks_like_a_time_out_is_told_as_what_it_is() -> None:
+    faults: list[Exception] = []
+    parts = some_parts(on_fault=lambda _, fault: faults.append(fault))
+    route = a_cache(Upstream(fail(Disconnected(), after=5), fail(TimeoutError("a fault"))), parts=parts)
+
+    got = [await task for task in [route.start(), route.start()]]
+
+    assert ([each.status for each in got], [str(fault) for fault in faults]) == ([502, 500], ["a fault"])
+
+
+@in_virtual_time
+async def test_a_fault_behind_the_cache_is_that_requests_alone() -> None:
+    faults: list[Exception] = []
+    parts = some_parts(on_fault=lambda _, fault: faults.append(fault))
+    upstream = Upstream(fail(KeyError("a fault"), after=5), answer(200, b"well"))
+    route = a_cache(upstream, parts=parts)
+
+    got = [await task for task in [route.start(), route.start()]]
+
+    assert ([each.status for each in got], len(faults)) == ([500, 200], 1)
 
 
 def test_the_stage_tells_what_it_does() -> None:

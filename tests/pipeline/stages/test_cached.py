@@ -75,7 +75,10 @@ def test_a_client_that_has_the_copy_gets_a_304() -> None:
     copy, request = a_copy(), a_request(headers=[(b"If-None-Match", b'"1"')])
     read = asked(request.fields)
 
-    replies = [fresh_from(copy, read, request, 100.0), answer_from(copy, read, request, 100.0, ((b"X", b"1"),))]
+    replies = [
+        fresh_from(copy, read, request, 100.0),
+        answer_from(copy, read, request, 100.0, ((b"X", b"1"),)),
+    ]
 
     assert [(reply.status, reply.body, reply.length) for reply in replies] == [(304, None, None)] * 2
     assert [reply.fields.pairs for reply in replies] == [((b"ETag", b'"1"'),)] * 2
