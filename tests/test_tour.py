@@ -185,8 +185,8 @@ def test_the_demo_answers_as_the_readme_says(tmp_path: Path) -> None:
             got.append((command, plain(run(command, ports, tmp_path))))
         _, metrics = ask_whole("/metrics", ports)
         statuses = {path: ask_whole(path, ports)[0] for path in health_paths()}
-    assert process.stdout is not None
-    log = {plain_line(each) for each in process.stdout.read().splitlines()}
+        process.send_signal(signal.SIGINT)
+        log = {plain_line(each) for each in process.communicate(timeout=WITHIN)[0].splitlines()}
 
     assert got == [(command, plain(output)) for command, output in asked]
     assert {plain_line(each) for each in logged.splitlines()} <= log

@@ -155,7 +155,7 @@ def _text(service: Target, sidecar: str, ops: Target, file: Path) -> str:
     to_try = [
         (f"curl -i {sidecar}/orders", "the service's answer; asked again within 5 s, a copy (Cache-Status)"),
         (f"curl -i {sidecar}/flaky", "fails every other time, and is tried again (X-Upstream-Attempts)"),
-        (f"curl -i {sidecar}/slow", "too slow: 504 in good time, with the reason in Proxy-Status and the body"),
+        (f"curl -i {sidecar}/slow", "takes 3 s: 504 after one, with the reason in Proxy-Status and the body"),
         (f"curl -i {sidecar}/flapping", "10 s up, 10 s down: then the last good answer (X-System-Degraded)"),
         (f"curl -i {sidecar}/down", "always fails: the sixth time the breaker is open, 503 with Retry-After"),
         (f"curl -i {sidecar}/drop", "hangs up without an answer: 502 instead of nothing"),

@@ -153,8 +153,8 @@ def terms(told: Told, status: int, settings: CacheSettings, wall: float, age: fl
     What the origin says of serving stale goes before what the route says, unless the route overrides it.
     """
     cc, override = told.cc, settings.override_origin
-    fresh = fresh_seconds(told, status, wall, age, settings)
-    found = Terms(told, status, age, fresh, said_seconds(told, wall))
+    said = said_seconds(told, wall)
+    found = Terms(told, status, age, fresh_seconds(told, status, said, age, settings), said)
     if not override and (cc.no_cache or cc.must_revalidate or cc.proxy_revalidate or cc.s_maxage is not None):
         found.must_revalidate = True
         return found

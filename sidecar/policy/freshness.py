@@ -41,10 +41,10 @@ def said_seconds(told: Told, wall: float) -> float | None:
     return max(0, told.expires - (int(wall) if told.date is None else told.date))
 
 
-def fresh_seconds(told: Told, status: int, wall: float, age: float, settings: CacheSettings) -> float:
+def fresh_seconds(told: Told, status: int, said: float | None, age: float, settings: CacheSettings) -> float:
     """Give for how many seconds, counted from its making, the response counts as fresh here; 0: it never does.
 
-    `age` is its age on arrival.
+    `said` is what `said_seconds` gave for it, `age` its age on arrival.
     """
     override = settings.override_origin
     route = settings.fresh_for + age if settings.fresh_for and status in GUESSED else 0.0
@@ -52,5 +52,4 @@ def fresh_seconds(told: Told, status: int, wall: float, age: float, settings: Ca
         return route
     if told.cc.no_cache and not override:
         return 0.0
-    said = said_seconds(told, wall)
     return route if said is None else said

@@ -158,15 +158,15 @@ class Store:
 
         False: it is too large, or was changed since then.
         """
-        if entry.size > self.max_bytes or self.is_outdated(entry.key, asked_at):
+        key = entry.key
+        if entry.size > self.max_bytes or asked_at <= self._changed.get(key, self._changed_before):
             return False
-        variants = self._keys.get(entry.key)
+        variants = self._keys.get(key)
         if variants is None:
-            self._keys[entry.key] = [entry]
+            self._keys[key] = [entry]
         else:
             self._replace(variants, entry)
-            variants = self._keys.setdefault(entry.key, variants)
-            variants.append(entry)
+            self._keys.setdefault(key, variants).append(entry)
         self._recent[entry] = None
         self.bytes += entry.size
         while self.bytes > self.max_bytes or len(self._recent) > self.max_entries:

@@ -5,8 +5,10 @@
     make mutation ARGS="--jobs 2 sidecar/policy/budget.py"
 
 mutmut works on a copy below `build/mutation`, where it also remembers what it has tried: a run over everything that was
-broken off goes on, and one after an edit tries what the edit concerns. A module that is named is tried anew. Exit status: 0 every mutant was killed, or is argued in
-`docs/mutation.md`; 1 one survived for which nothing is said; 2 wrong usage, or the tests fail without any change.
+broken off goes on, and one after an edit tries what the edit concerns. A module that is named is tried anew.
+
+Exit status: 0 every mutant was killed, or is argued in `docs/mutation.md`; 1 one survived for which nothing is said; 2
+wrong usage, or the tests fail without any change.
 """
 
 import argparse
@@ -64,7 +66,10 @@ def _copy() -> None:
 
 
 def _run(jobs: int, modules: Sequence[str]) -> bool:
-    """Let mutmut try the mutants of these modules; of none: of all, as far as it has not tried them. Its progress is for terminals; elsewhere it goes to a file."""
+    """Let mutmut try the mutants of these modules; of none: of all, as far as it has not tried them.
+
+    Its progress is for terminals; elsewhere it goes to a file.
+    """
     names = [f"{name.removesuffix('.py').replace('/', '.')}.*" for name in modules]
     command = [*_MUTMUT, "run", "--max-children", str(jobs), *names]
     if sys.stdout.isatty():

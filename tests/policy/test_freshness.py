@@ -87,7 +87,9 @@ def test_what_the_origin_says_goes_before_what_the_route_says_unless_overridden(
 ) -> None:
     settings = CacheSettings(fresh_for=fresh_for, override_origin=override)
 
-    assert fresh_seconds(a_response(control=control), status, WHEN, 5.0, settings) == seconds
+    response = a_response(control=control)
+
+    assert fresh_seconds(response, status, said_seconds(response, WHEN), 5.0, settings) == seconds
 
 
 def test_what_may_be_kept_is_a_closed_list() -> None:

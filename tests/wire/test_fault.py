@@ -18,7 +18,7 @@ FRAMINGS = {
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_a_truncated_answer_ends_with_a_reset_and_keeps_its_framing(framing: str) -> None:
     answer, announced, begun = FRAMINGS[framing]
-    async with gateway(route={"fault": {"truncate": "3B"}}) as gate:
+    async with gateway(route={"fault": {"truncate": "3B", "allow_in_production": True}}) as gate:
         gate.upstream.play(answer)
         client = await gate.client()
         await client.send(get())

@@ -33,7 +33,7 @@ Flight = tuple[object, ...]
 
 
 class _Answer:
-    """The head of an answer, judged. `at` is when it came, on the loop's clock."""
+    """An answer whose body is still coming, judged. `at` is when its head came, on the loop's clock."""
 
     __slots__ = ("asking", "at", "found", "reply", "shares", "stores")
 
@@ -47,11 +47,10 @@ class _Answer:
         self.stores = stores
         self.shares = shares
 
-    def entry(self, body: bytes | None) -> Entry:
-        """Make the copy."""
-        reply, found = self.reply, self.found
-        fields = kept_fields(reply.fields, reply.extra, found.told, None if body is None else len(body))
-        return make_entry(self.asking, found, fields, body or b"", self.at)
+
+def _entry(asking: Asking, reply: Reply, found: Terms, at: float, body: bytes | None) -> Entry:
+    fields = kept_fields(reply.fields, reply.extra, found.told, None if body is None else len(body))
+    return make_entry(asking, found, fields, body or b"", at)
 
 
 class Keeper:
@@ -140,17 +139,14 @@ class Keeper:
         if body is not None and len(body) > settings.max_body:
             self._land_alone(asking, status, now)
             return False
-        answer = _Answer(asking, reply, found, now, stores=stores, shares=shares)
-        return self._complete(answer, body)
+        return self._complete(asking, _entry(asking, reply, found, now, body), stores=stores, shares=shares)
 
-    def _complete(self, answer: _Answer, body: bytes | None) -> bool:
-        asking = answer.asking
-        entry = answer.entry(body)
-        stored = answer.stores and self._store.put(entry, asking.asked_at)
+    def _complete(self, asking: Asking, entry: Entry, *, stores: bool, shares: bool) -> bool:
+        stored = stores and self._store.put(entry, asking.asked_at)
         if asking.flight is not None:
             # Who joined after a change has a right to see it, so what was asked for before it is not for him.
-            outdated = self._store.is_outdated(asking.key, asking.asked_at)
-            self.land(asking, entry if answer.shares and not outdated else None)
+            outdated = shares and self._store.is_outdated(asking.key, asking.asked_at)
+            self.land(asking, None if outdated or not shares else entry)
         return stored
 
     # --- bodies that are still coming ---
@@ -187,7 +183,8 @@ class Keeper:
             self.land(answer.asking, None)
             return
         try:
-            self._complete(answer, whole)
+            entry = _entry(answer.asking, answer.reply, answer.found, answer.at, whole)
+            self._complete(answer.asking, entry, stores=answer.stores, shares=answer.shares)
         except Exception:  # noqa: BLE001 -- a fault of the cache must not break the body that goes to the client
             self.on_fault()
             self.land(answer.asking, None)
