@@ -274,7 +274,8 @@ class Config(Model):
     )
     errors: ErrorsConfig = Field(ErrorsConfig(), description="The answers that are the sidecar's own.")
     access_log: Annotated[AccessLog, Choice(*get_args(AccessLog))] = Field(
-        "errors", description="Which requests get a line in the log; `errors`: all but plain answers, and those from the cache."
+        "errors",
+        description="Which requests get a line in the log; `errors`: all but plain answers, and those from the cache.",
     )
     records: Annotated[int, Count(0, 100_000)] = Field(
         1000,

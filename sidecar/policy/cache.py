@@ -61,7 +61,7 @@ def find(store: Store, key: Key, request: Request, read: Asked) -> Entry | None:
     """
     for entry in reversed(store.variants(key)):
         vary = entry.vary
-        if not vary or selecting(request, read, vary) == entry.values:
+        if entry.outside == read.outside and (not vary or selecting(request, read, vary) == entry.values):
             return entry
     return None
 
@@ -201,6 +201,7 @@ def make_entry(asking: Asking, found: Terms, fields: Fields, body: bytes, at: fl
         lifetime=found.fresh,
         vary=vary,
         values=selecting(asking.request, asking.read, vary) if vary else (),
+        outside=asking.read.outside,
         swr=found.swr,
         sie=found.sie,
         must_revalidate=found.must_revalidate,

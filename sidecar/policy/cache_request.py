@@ -2,8 +2,10 @@
 
 A pure function of the section, and sections come again: memoised.
 
-A request is `personal` when it says whose it is: `Authorization`, `Cookie`, or one of the fields that carry a key in
-their stead. HTTP protects only the first (RFC 9111 §3.5), users expect all of them to be.
+A request is `personal` when it says whose it is: `Authorization`, `Cookie`, one of the fields that carry a key in their
+stead, or one with which a proxy in front of us passes on who has logged in (there, the first two are often gone by then).
+HTTP protects only the first (RFC 9111 §3.5), users expect all of them to be. A field that is taken for one by mistake
+costs a hit; one that is overlooked gives somebody another's answer. So names are matched generously.
 """
 
 import re
@@ -14,20 +16,56 @@ from sidecar.policy.cache_control import NOTHING, Directives, parse
 __all__ = ["CONDITIONS", "Asked", "asked", "selecting"]
 
 # Whoever has one of these is somebody.
-_CREDENTIALS = frozenset(
+_PERSONAL = re.compile(
+    rb"(proxy-)?authorization|cookie2?"
+    # what authenticating proxies say: oauth2-proxy, auth_request, mod_auth_openidc, Envoy, Kong, Pomerium, Authelia …
+    rb"|x-forwarded-(?!(for|proto|host|port|prefix|server|ssl|scheme)$).*"
+    rb"|x-(auth|authenticated|authentik|consumer|credential|identity|pomerium|webauth)(-.*)?"
+    rb"|(x-)?(remote|user|account|member|customer|login)(-?(id|user|name|info|email|groups?|roles?|sub))*"
+    rb"|x-(ms-)?client-(cert|dn|principal|s-dn|subject|verify).*|(x-)?ssl-client-.*|x-email"
+    # keys by any name
+    rb"|.*(jwt|oidc|assertion|api-?key|subscription-key|session|secret|csrf|xsrf|signature|password).*"
+    rb"|.*token",
+    re.DOTALL,
+)
+
+# Preconditions that only the origin can judge; parts, of which we store none; and fields by which some frameworks take a
+# request for another one: an answer to that one must not be kept under this one's name.
+_PASSED_ON = frozenset(
     {
-        b"authorization",
-        b"cookie",
-        b"proxy-authorization",
-        b"x-api-key",
-        b"api-key",
-        b"apikey",
-        b"x-auth-token",
-        b"x-access-token",
+        b"range",
+        b"if-range",
+        b"if-match",
+        b"if-unmodified-since",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-original-host",
+        b"x-rewrite-url",
+        b"x-host",
     }
 )
-# Preconditions that only the origin can judge, and parts: we store no parts and judge no writes.
-_PASSED_ON = frozenset({b"range", b"if-range", b"if-match", b"if-unmodified-since"})
+
+# Where the caller came in, as a trusted proxy tells it: part of the target's URI, and so of what is asked for
+# (RFC 9110 §7.1). What an untrusted client says of it never gets here.
+_OUTSIDE = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-forwarded-ssl",
+        b"x-scheme",
+    }
+)
+_WHERE = re.compile(
+    rb"(?:^|[;,])[ \t]*((?:host|proto)=[^;,]*)", re.IGNORECASE
+)  # of Forwarded; `for` is who, not where
 
 CONDITIONS = (b"if-none-match", b"if-modified-since")
 
@@ -49,7 +87,8 @@ class Asked:
     """A header section, read.
 
     `passed_on`: it asks for what no cache can answer. `negotiation` are the values of the fields that most often choose
-    between answers. `plain`: none of its fields concerns a cache.
+    between answers. `outside` is where the caller came in, where a trusted proxy says so: another scheme or host is
+    another target. `plain`: none of its fields concerns a cache.
     """
 
     __slots__ = (
@@ -57,6 +96,7 @@ class Asked:
         "modified_since",
         "negotiation",
         "none_match",
+        "outside",
         "passed_on",
         "personal",
         "plain",
@@ -70,6 +110,7 @@ class Asked:
         self.none_match: bytes | None = None
         self.modified_since: bytes | None = None
         self.negotiation: tuple[tuple[bytes, bytes], ...] = ()
+        self.outside: tuple[tuple[bytes, bytes], ...] = ()
         self.plain = True
         self.values: dict[tuple[bytes, ...], Values] = {}  # by `Vary`, as `selecting` has found them
 
@@ -99,6 +140,7 @@ def _read(fields: Fields) -> Asked:
     control: list[bytes] = []
     negotiation: list[tuple[bytes, bytes]] = []
     matches: list[bytes] = []
+    outside: list[tuple[bytes, bytes]] = []
     for spelled, value in fields.pairs:
         name = spelled.lower()
         if name in _NEGOTIATED:
@@ -109,15 +151,18 @@ def _read(fields: Fields) -> Asked:
             matches.append(value)
         elif name == b"if-modified-since":
             found.modified_since = value
-        elif name in _CREDENTIALS:
-            found.personal = True
         elif name in _PASSED_ON:
             found.passed_on = True
+        elif name in _OUTSIDE:
+            outside.append((name, b";".join(_WHERE.findall(value)) if name == b"forwarded" else value))
+        elif _PERSONAL.fullmatch(name):
+            found.personal = True
     if control:
         found.cc = parse(b", ".join(control))
     if matches:
         found.none_match = b", ".join(matches)
-    found.negotiation = tuple(negotiation)
+    found.outside = tuple(outside)
+    found.negotiation = (*negotiation, *outside)
     found.plain = not (control or found.conditional or found.personal or found.passed_on)
     return found
 

@@ -4,7 +4,7 @@ Exact, since every admitted request of the last `per` is remembered. The usual a
 of fixed windows up to twice the limit around their boundary, two of them weighted more than the limit whenever the
 requests of the first were not spread evenly. Refused requests do not count.
 
-The times are integers, in microseconds, and what has left the window is found by bisection, in bulk.
+The times are ticks, whole microseconds, and what has left the window is found by bisection, in bulk.
 
 Memory: 8 bytes for each admitted request of the last `per`, up to an eighth more until what has left is cut off, and
 about 250 bytes for each key: at most `max_keys * (250 + 10 * limit)` bytes, 13 MB for a limit of 100 and 10 000 keys.
@@ -17,6 +17,7 @@ from collections import OrderedDict
 
 from sidecar.policy.key_table import make_room
 from sidecar.policy.rate_key import Key
+from sidecar.policy.ticks import TICKS, seconds_until
 
 __all__ = ["SlidingWindows"]
 
@@ -28,7 +29,7 @@ class SlidingWindows:
 
     def __init__(self, limit: int, per: float, max_keys: int) -> None:
         self._limit = limit
-        self._per = max(1, round(per * 1e6))
+        self._per = max(1, round(per * TICKS))
         self._max_keys = max_keys
         self._admitted: OrderedDict[Key, array[int]] = OrderedDict()  # never an empty array
         self.evicted = 0
@@ -40,7 +41,7 @@ class SlidingWindows:
 
     def decide(self, key: Key, now: float) -> tuple[bool, int, float, float]:
         """Admit a request of `key`: (allowed, remaining, reset, retry_after), as `RateLimiter.decide` says."""
-        at = round(now * 1e6)
+        at = round(now * TICKS)
         per = self._per
         table = self._admitted
         times = table.get(key)
@@ -59,10 +60,10 @@ class SlidingWindows:
                     left = 0
         free = self._limit - len(times) + left
         if free <= 0:
-            wait = (times[left] + per - at) / 1e6
+            wait = seconds_until(times[left] + per, now)
             return False, 0, wait, wait
         times.append(at)
-        return True, free - 1, (times[left] + per - at) / 1e6, 0.0
+        return True, free - 1, (times[left] + per - at) / TICKS, 0.0
 
     def _owes(self, times: "array[int]", at: int) -> int:
         return len(times) - bisect_right(times, at - self._per)

@@ -28,7 +28,8 @@ MAX_CHANGES = 1024  # changes that are remembered one by one
 class Entry:
     """One copy. Never changed once it is in the store: a newer one takes its place.
 
-    `vary` and `values` are the names of the fields that chose it, and what they said. `stored_at` is on the loop's clock
+    `vary` and `values` are the names of the fields that chose it, and what they said; `outside` is where its caller had
+    come in (`Asked.outside`). `stored_at` is on the loop's clock
     (the moment at which its head came, or at which the origin said that it is still good), `age_at_store` its age then,
     `lifetime` how long it is fresh, counted from its making: all in seconds. `swr` and `sie` are the seconds after that
     in which it may be served while it is fetched again, or in place of an error. `must_revalidate`: its origin forbids to
@@ -46,6 +47,7 @@ class Entry:
         "lifetime",
         "must_revalidate",
         "not_modified",
+        "outside",
         "public",
         "shown",
         "shown_age",
@@ -70,6 +72,7 @@ class Entry:
         lifetime: float = 0.0,
         vary: tuple[bytes, ...] = (),
         values: Values = (),
+        outside: tuple[tuple[bytes, bytes], ...] = (),
         swr: float = 0.0,
         sie: float = 0.0,
         must_revalidate: bool = False,
@@ -87,6 +90,7 @@ class Entry:
         self.lifetime = lifetime
         self.vary = vary
         self.values = values
+        self.outside = outside
         self.swr = swr
         self.sie = sie
         self.must_revalidate = must_revalidate
@@ -175,7 +179,7 @@ class Store:
 
     def _replace(self, variants: list[Entry], entry: Entry) -> None:
         for old in variants:
-            if old.vary == entry.vary and old.values == entry.values:
+            if old.vary == entry.vary and old.values == entry.values and old.outside == entry.outside:
                 self.remove(old)
                 return
         if len(variants) >= MAX_VARIANTS:

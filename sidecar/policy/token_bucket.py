@@ -4,8 +4,8 @@ Kept as the generic cell rate algorithm (ITU-T I.371, Annex A: virtual schedulin
 which its bucket will be full again. A request puts that off by the time in which one token comes; it is refused when
 that would be further away than a whole bucket.
 
-All times are integers, in microseconds times `limit`, so that the time of one token, `per / limit`, is an integer too:
-nothing is ever rounded within, the last token of a burst is there, and waiting as long as told is enough to the
+All times are integers, in ticks (microseconds) times `limit`, so that the time of one token, `per / limit`, is an integer
+too: nothing is ever rounded within, the last token of a burst is there, and waiting as long as told is enough to the
 microsecond. Memory: about 200 bytes for each key.
 """
 
@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 from sidecar.policy.key_table import make_room
 from sidecar.policy.rate_key import Key
+from sidecar.policy.ticks import TICKS, seconds_until
 
 __all__ = ["TokenBuckets"]
 
@@ -24,7 +25,7 @@ class TokenBuckets:
 
     def __init__(self, limit: int, per: float, capacity: int, max_keys: int) -> None:
         self._limit = limit
-        self._token = max(1, round(per * 1e6))
+        self._token = max(1, round(per * TICKS))
         self._capacity = capacity * self._token
         self._max_keys = max_keys
         self._full_at: OrderedDict[Key, int] = OrderedDict()
@@ -38,7 +39,7 @@ class TokenBuckets:
     def decide(self, key: Key, now: float) -> tuple[bool, int, float, float]:
         """Take a token of `key`: (allowed, remaining, reset, retry_after), as `RateLimiter.decide` says."""
         limit = self._limit
-        at = round(now * 1e6) * limit
+        at = round(now * TICKS) * limit
         table = self._full_at
         full_at = table.get(key)
         if full_at is None:
@@ -52,10 +53,10 @@ class TokenBuckets:
         token = self._token
         left = self._capacity - (full_at - at) - token
         if left < 0:
-            wait = -(left // limit) / 1e6
+            wait = seconds_until(at // limit - left // limit, now)
             return False, 0, wait, wait
         table[key] = full_at + token
-        return True, left // token, -((left % token - token) // limit) / 1e6, 0.0
+        return True, left // token, -((left % token - token) // limit) / TICKS, 0.0
 
 
 def _owes(full_at: int, at: int) -> int:

@@ -8,10 +8,10 @@ fails costs the client nothing but its time.
 The total deadline lies inside and is over by now. Asking another upstream takes time of its own, bounded by the step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from sidecar.errors import RequestError
-from sidecar.message import Body, Reply, Request
+from sidecar.message import Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
 from sidecar.pipeline.stages.ladder import Failure, Ladder, make_step
@@ -57,16 +57,28 @@ class FallbackStage(Stage):
             *[step.methods for step in steps if isinstance(step, Upstream)]
         )
 
-    async def __call__(self, exchange: Exchange) -> Reply:
+    def __call__(self, exchange: Exchange) -> Awaitable[Reply]:
         """Give the reply of the rest of the pipeline, or what stands in for it.
 
         Raises:
             RequestError: there was no reply, and no step that delivers.
 
         """
-        kept = exchange.request.body
-        if kept is not None:
-            kept = self._keep(exchange.request, kept)
+        body = exchange.request.body
+        if body is None or exchange.request.method not in self._resend:
+            return self._answer(exchange)
+        return self._keeping(exchange, body)
+
+    async def _keeping(self, exchange: Exchange, body: Body) -> Reply:
+        """Answer, and meanwhile keep the body for an upstream that may be asked instead."""
+        ours = body.keep(self._body_buffer)
+        try:
+            return await self._answer(exchange)
+        finally:
+            if ours:
+                body.forget()
+
+    async def _answer(self, exchange: Exchange) -> Reply:
         try:
             reply = await self.next(exchange)
         except RequestError as error:
@@ -76,14 +88,8 @@ class FallbackStage(Stage):
                 raise
             return instead
         if reply.status < 500:
-            if kept is not None:
-                kept.forget()
             return reply
         return await self._ask(exchange, Failure(SERVER_ERROR, reply=reply)) or reply
-
-    def _keep(self, request: Request, body: Body) -> Body | None:
-        mine = request.method in self._resend and body.keep(self._body_buffer)
-        return body if mine else None
 
     async def _ask(self, exchange: Exchange, failure: Failure) -> Reply | None:
         """Go down the steps. Whoever leaves meanwhile takes the failed reply along."""
