@@ -11,7 +11,7 @@ The total deadline lies inside and is over by now. Asking another upstream takes
 from collections.abc import Awaitable, Callable, Sequence
 
 from sidecar.errors import RequestError
-from sidecar.message import Reply
+from sidecar.message import Body, Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
 from sidecar.pipeline.stages.ladder import Failure, Ladder, make_step
