@@ -69,6 +69,16 @@ class Capture:
         state = "given up" if self._kept is None else f"{self._claimed} bytes kept"
         return f"<Capture {state}, {len(self._queue)} pieces wait>"
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the body is still kept: neither whole nor given up."""
+        return self._kept is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body has come."""
+        return self._over
+
     def start(self) -> None:
         """Begin to drain the source. What of it is here already goes through at once."""
         self._source.pipe(self._take, self._end)

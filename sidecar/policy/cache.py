@@ -11,35 +11,35 @@ A client may ask for less than it could have (`no-cache`, `max-age`, `min-fresh`
 to the origin: HTTP has it so, and a client that could be ignored could not get round a wrong copy either.
 """
 
+from collections.abc import Sequence
 from urllib.parse import urljoin, urlsplit
 
-from sidecar.message import Fields, Request
+from sidecar.message import NO_FIELDS, Fields, Request
 from sidecar.policy.cache_control import NOTHING, Directives
 from sidecar.policy.cache_request import Asked, asked, selecting
 from sidecar.policy.cache_response import NOT_KEPT, Told
 from sidecar.policy.cache_settings import CacheSettings
-from sidecar.policy.freshness import EXPLICIT, GUESSED, fresh_seconds, said_seconds
-from sidecar.policy.store import Entry, Key, Store
+from sidecar.policy.freshness import EXPLICIT, GUESSED, age_on_arrival, fresh_seconds, said_seconds
+from sidecar.policy.store import Entry, Key, Store, selecting_bytes
 
 __all__ = [
     "REQUEST",
     "STALE",
     "Asking",
     "CacheSettings",
-    "Terms",
     "changed_keys",
+    "choose",
     "find",
     "is_validatable",
     "is_worth_keeping",
+    "judged",
     "kept_fields",
     "key_of",
-    "make_entry",
     "may_keep",
     "may_share",
     "may_stand_in",
     "may_use_meanwhile",
     "may_wait",
-    "terms",
     "usable_copy",
     "why_not",
 ]
@@ -48,10 +48,12 @@ __all__ = [
 STALE = b"stale"
 REQUEST = b"request"
 
+MAX_SELECTING = 2048  # bytes of values that choose a copy: honest ones are shorter
+
 
 def key_of(route: str, request: Request) -> Key:
     """Give the key under which the answers to `request` are kept. Host names have no case."""
-    return (route, request.host.lower(), request.target)
+    return route.encode() + b" " + request.host.lower() + b" " + request.target
 
 
 def find(store: Store, key: Key, request: Request, read: Asked) -> Entry | None:
@@ -59,7 +61,12 @@ def find(store: Store, key: Key, request: Request, read: Asked) -> Entry | None:
 
     Whether it may be given to this caller (`read.personal`, `Entry.public`) is not looked at.
     """
-    for entry in reversed(store.variants(key)):
+    return choose(store.variants(key), request, read)
+
+
+def choose(variants: Sequence[Entry], request: Request, read: Asked) -> Entry | None:
+    """Give the newest of the copies of a key that `Vary` lets stand for this request; see `find`."""
+    for entry in reversed(variants):
         vary = entry.vary
         if entry.outside == read.outside and (not vary or selecting(request, read, vary) == entry.values):
             return entry
@@ -85,11 +92,16 @@ def why_not(entry: Entry, cc: Directives, now: float) -> bytes | None:
 
 
 def may_wait(read: Asked) -> bool:
-    """Tell whether a request may get the answer to an identical one that is under way, or share its own."""
+    """Tell whether a request may get the answer to an identical one that is under way, or share its own.
+
+    Not one that says how old or how fresh it wants its answer.
+    """
     if read.plain:
         return True
     cc = read.cc
-    return not (read.personal or read.passed_on or cc.no_cache or cc.no_store or cc.max_age == 0)
+    if read.personal or read.passed_on or cc.no_cache or cc.no_store:
+        return False
+    return cc.max_age is None and cc.min_fresh is None
 
 
 def may_keep(read: Asked, status: int, told: Told) -> bool:
@@ -103,113 +115,81 @@ def may_keep(read: Asked, status: int, told: Told) -> bool:
 class Asking:
     """One request on its way to the origin: what it asks for, why, and since when (the loop's time).
 
-    `read` is what `asked` gave for it, `why` the word of RFC 9211 §2.2, `copy` what we have of it already. `flight` is
-    for whoever lets others share the answer.
+    `read` is what `asked` gave for it, `why` the word of RFC 9211 §2.2, `copy` what we have of it already. `flight` and
+    `capture` are for whoever lets others share the answer and keeps its body.
+
+    A plain class with defaults on it: what an asking does not have costs it nothing to set.
     """
 
-    __slots__ = ("asked_at", "copy", "flight", "key", "read", "request", "why")
+    copy: Entry | None = None
+    flight: bytes | None = None
+    capture: object | None = None
 
-    def __init__(
-        self,
-        request: Request,
-        key: Key,
-        read: Asked,
-        why: bytes,
-        asked_at: float,
-        *,
-        copy: Entry | None = None,
-    ) -> None:
+    def __init__(self, request: Request, key: Key, read: Asked, why: bytes, asked_at: float) -> None:
         self.request = request
         self.key = key
         self.read = read
         self.why = why
         self.asked_at = asked_at
-        self.copy = copy
-        self.flight: tuple[object, ...] | None = None
 
 
-class Terms:
-    """For how long an answer is good. `age` is its age on arrival, `fresh` counts from its making; seconds.
+def judged(  # noqa: PLR0917 -- the answer, who asked, by which rules, and when: on the way of every miss
+    asking: Asking, status: int, told: Told, settings: CacheSettings, wall: float, now: float
+) -> Entry:
+    """Make the copy of an answer, as yet without section and body: for how long it is good, and for whom.
 
-    `said` is how long it says itself to be fresh, None where it does not say.
+    Its head came at `now` (the loop's time), when the time of day was `wall`. What the origin says of serving stale goes
+    before what the route says, unless the route overrides it.
     """
-
-    __slots__ = ("age", "fresh", "must_revalidate", "said", "sie", "status", "swr", "told")
-
-    def __init__(self, told: Told, status: int, age: float, fresh: float, said: float | None) -> None:
-        self.told = told
-        self.status = status
-        self.age = age
-        self.fresh = fresh
-        self.said = said
-        self.must_revalidate = False
-        self.swr = 0.0
-        self.sie = 0.0
-
-
-def terms(told: Told, status: int, settings: CacheSettings, wall: float, age: float) -> Terms:
-    """Work out for how long an answer is good whose head came at `wall` (time of day), `age` seconds old.
-
-    What the origin says of serving stale goes before what the route says, unless the route overrides it.
-    """
-    cc, override = told.cc, settings.override_origin
-    said = said_seconds(told, wall)
-    found = Terms(told, status, age, fresh_seconds(told, status, said, age, settings), said)
+    cc = told.cc
+    entry = Entry(asking.key, status, NO_FIELDS, b"", now)
+    entry.age_at_store = age = age_on_arrival(told, wall, now - asking.asked_at)
+    entry.said = said = said_seconds(told, wall)
+    entry.lifetime = fresh_seconds(told, status, said, age, settings)
+    entry.etag = told.etag
+    entry.last_modified = told.last_modified
+    entry.date = told.date
+    if told.vary:
+        entry.vary = told.vary
+        entry.values = selecting(asking.request, asking.read, told.vary)
+    if asking.read.outside:
+        entry.outside = asking.read.outside
+    if cc.public:
+        entry.public = True
+    override = settings.override_origin
     if not override and (cc.no_cache or cc.must_revalidate or cc.proxy_revalidate or cc.s_maxage is not None):
-        found.must_revalidate = True
-        return found
+        entry.must_revalidate = True
+        return entry
     swr, sie = cc.stale_while_revalidate, cc.stale_if_error
-    found.swr = settings.stale_while_revalidate if swr is None or override else swr
-    found.sie = settings.stale_if_error if sie is None or override else sie
-    return found
+    entry.swr = settings.stale_while_revalidate if swr is None or override else swr
+    entry.sie = settings.stale_if_error if sie is None or override else sie
+    return entry
 
 
-def is_worth_keeping(found: Terms, settings: CacheSettings) -> bool:
+def is_worth_keeping(entry: Entry, settings: CacheSettings) -> bool:
     """Tell whether a copy would ever be used: served, renewed with less than its whole body, or fallen back on."""
-    guessed = found.status in GUESSED
+    if (entry.vary or entry.outside) and selecting_bytes(entry) > MAX_SELECTING:
+        return False
+    guessed = entry.status in GUESSED
     if settings.keep_for and guessed:
         return True
-    if not settings.serve_fresh or (found.said is None and not guessed):
+    if not settings.serve_fresh or (entry.said is None and not guessed):
         return False
-    if found.fresh > found.age:
+    if entry.lifetime > entry.age_at_store:
         return True
-    told = found.told
-    return told.etag is not None or told.last_modified is not None or found.swr > 0 or found.sie > 0
+    return is_validatable(entry) or entry.swr > 0 or entry.sie > 0
 
 
-def may_share(found: Terms, settings: CacheSettings) -> bool:
+def may_share(entry: Entry, told: Told, settings: CacheSettings) -> bool:
     """Tell whether an answer that may be kept may go to those who asked the same meanwhile.
 
-    Not one of which its origin says that it is stale at once, and not an error, unless its origin says how long it holds.
+    Not one of which its origin says that it is stale already, and not an error, unless its origin says how long it holds.
     """
-    if not settings.override_origin and (found.told.cc.no_cache or found.said == 0):
-        return False
-    return found.status < 500 or found.said is not None
-
-
-def make_entry(asking: Asking, found: Terms, fields: Fields, body: bytes, at: float) -> Entry:
-    """Make a copy of an answer whose head came at `at` (the loop's time)."""
-    told = found.told
-    vary = told.vary or ()
-    return Entry(
-        asking.key,
-        found.status,
-        fields,
-        body,
-        stored_at=at,
-        age_at_store=found.age,
-        lifetime=found.fresh,
-        vary=vary,
-        values=selecting(asking.request, asking.read, vary) if vary else (),
-        outside=asking.read.outside,
-        swr=found.swr,
-        sie=found.sie,
-        must_revalidate=found.must_revalidate,
-        public=told.cc.public,
-        etag=told.etag,
-        last_modified=told.last_modified,
-        date=told.date,
-    )
+    if not settings.override_origin:
+        stale = entry.said is not None and entry.lifetime <= entry.age_at_store
+        if told.cc.no_cache or stale:
+            return False
+    return entry.status < 500 or entry.said is not None
 
 
 def kept_fields(
@@ -284,7 +264,7 @@ def changed_keys(request: Request, fields: Fields, routes: tuple[str, ...]) -> l
         value = fields.first(name)
         if value is not None and (target := _same_host(request, host, value)) is not None:
             targets.add(target)
-    return [(route, host, target) for route in routes for target in sorted(targets)]
+    return [b"%b %b %b" % (route.encode(), host, target) for route in routes for target in sorted(targets)]
 
 
 def _same_host(request: Request, host: bytes, reference: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ costs a hit; one that is overlooked gives somebody another's answer. So names ar
 
 import re
 
-from sidecar.message import Fields, Request
+from sidecar.message import Fields, Request, serialise
 from sidecar.policy.cache_control import NOTHING, Directives, parse
 
 __all__ = ["CONDITIONS", "Asked", "asked", "selecting"]
@@ -88,7 +88,7 @@ class Asked:
 
     `passed_on`: it asks for what no cache can answer. `negotiation` are the values of the fields that most often choose
     between answers. `outside` is where the caller came in, where a trusted proxy says so: another scheme or host is
-    another target. `plain`: none of its fields concerns a cache.
+    another target. `variant` is both in one piece. `plain`: none of its fields concerns a cache.
     """
 
     __slots__ = (
@@ -101,6 +101,7 @@ class Asked:
         "personal",
         "plain",
         "values",
+        "variant",
     )
 
     def __init__(self) -> None:
@@ -111,6 +112,7 @@ class Asked:
         self.modified_since: bytes | None = None
         self.negotiation: tuple[tuple[bytes, bytes], ...] = ()
         self.outside: tuple[tuple[bytes, bytes], ...] = ()
+        self.variant = b""
         self.plain = True
         self.values: dict[tuple[bytes, ...], Values] = {}  # by `Vary`, as `selecting` has found them
 
@@ -163,6 +165,7 @@ def _read(fields: Fields) -> Asked:
         found.none_match = b", ".join(matches)
     found.outside = tuple(outside)
     found.negotiation = (*negotiation, *outside)
+    found.variant = serialise(found.negotiation)
     found.plain = not (control or found.conditional or found.personal or found.passed_on)
     return found
 

@@ -1,7 +1,7 @@
 """Where copies are kept: in memory, bounded in bytes and in number, those that were used longest ago go first.
 
-A key (route, host, target) has one copy for each choice that `Vary` makes. What a copy takes is counted with its header
-section and its key; the objects around them are estimated.
+A key (route, host and target) has one copy for each choice that `Vary` makes. What a copy takes is counted with its
+header section, its key and the values that chose it; the objects around them are estimated.
 
 A body on its way in is not a copy yet, but takes memory: `claim` counts that too, up to a quarter of `max_bytes`, so that
 a thousand slow downloads cannot hold a thousand bodies besides the store.
@@ -16,28 +16,34 @@ from collections import OrderedDict
 from sidecar.message import Fields
 from sidecar.policy.cache_request import Values
 
-__all__ = ["Entry", "Key", "Store"]
+__all__ = ["Entry", "Key", "Store", "selecting_bytes"]
 
-Key = tuple[str, bytes, bytes]  # route, host (lower case), target
+Key = bytes  # one piece, since the hash of bytes is worked out only once; `cache.key_of` makes it
 
 OVERHEAD = 1000  # bytes of objects around a small copy, measured with tracemalloc on CPython 3.11
 MAX_VARIANTS = 32  # of one key: they are looked through one by one
 MAX_CHANGES = 1024  # changes that are remembered one by one
+LONG_KEY = 1024  # bytes: longer ones are not remembered
+
+_NEVER = -math.inf
 
 
 class Entry:
-    """One copy. Never changed once it is in the store: a newer one takes its place.
+    """One copy. Not changed any more once it is in the store: a newer one takes its place.
 
     `vary` and `values` are the names of the fields that chose it, and what they said; `outside` is where its caller had
-    come in (`Asked.outside`). `stored_at` is on the loop's clock
-    (the moment at which its head came, or at which the origin said that it is still good), `age_at_store` its age then,
-    `lifetime` how long it is fresh, counted from its making: all in seconds. `swr` and `sie` are the seconds after that
-    in which it may be served while it is fetched again, or in place of an error. `must_revalidate`: its origin forbids to
-    serve it stale. `public`: it may be given to a request that says whose it is. `date` is its `Date`, Unix seconds.
+    come in (`Asked.outside`). `stored_at` is on the loop's clock (the moment at which its head came, or at which the
+    origin said that it is still good), `age_at_store` its age then, `lifetime` how long it is fresh, counted from its
+    making, and `said` how long it says so itself (None: it does not say): all in seconds. `swr` and `sie` are the seconds
+    after that in which it may be served while it is fetched again, or in place of an error. `must_revalidate`: its origin
+    forbids to serve it stale. `public`: it may be given to a request that says whose it is. `date` is its `Date`, Unix
+    seconds. `asked_at` is when it was asked for (the loop's time), `size` what it takes in bytes: the store sets both.
     """
 
     __slots__ = (
         "age_at_store",
+        "asked_at",
+        "behind_at",
         "body",
         "date",
         "etag",
@@ -49,6 +55,7 @@ class Entry:
         "not_modified",
         "outside",
         "public",
+        "said",
         "shown",
         "shown_age",
         "sie",
@@ -60,45 +67,30 @@ class Entry:
         "vary",
     )
 
-    def __init__(
-        self,
-        key: Key,
-        status: int,
-        fields: Fields,
-        body: bytes,
-        *,
-        stored_at: float,
-        age_at_store: float = 0.0,
-        lifetime: float = 0.0,
-        vary: tuple[bytes, ...] = (),
-        values: Values = (),
-        outside: tuple[tuple[bytes, bytes], ...] = (),
-        swr: float = 0.0,
-        sie: float = 0.0,
-        must_revalidate: bool = False,
-        public: bool = False,
-        etag: bytes | None = None,
-        last_modified: bytes | None = None,
-        date: int | None = None,
-    ) -> None:
+    def __init__(self, key: Key, status: int, fields: Fields, body: bytes, stored_at: float) -> None:
         self.key = key
         self.status = status
         self.fields = fields
         self.body = body
         self.stored_at = stored_at
-        self.age_at_store = age_at_store
-        self.lifetime = lifetime
-        self.vary = vary
-        self.values = values
-        self.outside = outside
-        self.swr = swr
-        self.sie = sie
-        self.must_revalidate = must_revalidate
-        self.public = public
-        self.etag = etag
-        self.last_modified = last_modified
-        self.date = date
-        self.size = OVERHEAD + len(body) + 2 * len(fields.wire) + len(key[1]) + len(key[2])
+        self.age_at_store = 0.0
+        self.lifetime = 0.0
+        self.said: float | None = None
+        self.vary: tuple[bytes, ...] = ()
+        self.values: Values = ()
+        self.outside: tuple[tuple[bytes, bytes], ...] = ()
+        self.swr = 0.0
+        self.sie = 0.0
+        self.must_revalidate = False
+        self.public = False
+        self.etag: bytes | None = None
+        self.last_modified: bytes | None = None
+        self.date: int | None = None
+        self.asked_at = 0.0
+        self.size = 0
+        self.behind_at = (
+            _NEVER  # when it was last begun to be fetched again behind an answer, on the loop's clock
+        )
         # What was last written on an answer made from it, and the fields of a 304: most hits write the same.
         self.shown_age = -1
         self.shown: tuple[tuple[bytes, bytes], ...] = ()
@@ -118,15 +110,18 @@ class Entry:
 
 
 class Store:
-    """The copies of all routes. `bytes` and `entries` tell what it holds, `evicted` how many had to make room."""
+    """The copies of all routes. `bytes` and `entries` tell what it holds, `evicted` how many had to make room.
+
+    The copies of one key are used together: of the key that was used longest ago the oldest copy goes first.
+    """
 
     __slots__ = (
         "_changed",
         "_changed_before",
         "_keys",
-        "_recent",
         "bytes",
         "claimed",
+        "entries",
         "evicted",
         "max_bytes",
         "max_entries",
@@ -135,79 +130,94 @@ class Store:
     def __init__(self, max_bytes: int, max_entries: int) -> None:
         self.max_bytes = max_bytes
         self.max_entries = max_entries
-        self._keys: dict[Key, list[Entry]] = {}  # the variants of each, the newest last
-        self._recent: OrderedDict[Entry, None] = OrderedDict()  # the one used last is last
+        self._keys: OrderedDict[Key, tuple[Entry, ...]] = OrderedDict()  # the key used last is last
         self._changed: dict[Key, float] = {}
-        self._changed_before = -math.inf  # of earlier changes it is only known that they were
+        self._changed_before = _NEVER  # of earlier changes it is only known that they were
         self.bytes = 0
+        self.entries = 0
         self.evicted = 0
         self.claimed = 0
 
-    @property
-    def entries(self) -> int:
-        """How many copies there are."""
-        return len(self._recent)
+    def variants(self, key: Key) -> tuple[Entry, ...]:
+        """Give the copies of `key`, the newest last."""
+        return self._keys.get(key, ())
 
-    def variants(self, key: Key) -> list[Entry]:
-        """Give the copies of `key`, the newest last; not to be changed."""
-        return self._keys.get(key, [])
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether a copy is still there."""
+        return entry in self._keys.get(entry.key, ())
 
     def touch(self, entry: Entry) -> None:
         """Note that a copy was used just now."""
-        if entry in self._recent:
-            self._recent.move_to_end(entry)
+        if entry.key in self._keys:
+            self._keys.move_to_end(entry.key)
 
     def put(self, entry: Entry, asked_at: float) -> bool:
         """Keep a copy of what was asked for at `asked_at` (the loop's time), in place of an older one.
 
-        False: it is too large, or was changed since then.
+        False: it is too large, or was changed since then, or the one that is there was asked for later.
         """
         key = entry.key
-        if entry.size > self.max_bytes or asked_at <= self._changed.get(key, self._changed_before):
+        size = OVERHEAD + len(entry.body) + 2 * len(entry.fields.wire) + len(key)
+        if entry.vary or entry.outside:
+            size += selecting_bytes(entry)
+        if size > self.max_bytes or asked_at <= self._changed.get(key, self._changed_before):
             return False
-        variants = self._keys.get(key)
-        if variants is None:
-            self._keys[key] = [entry]
-        else:
-            self._replace(variants, entry)
-            self._keys.setdefault(key, variants).append(entry)
-        self._recent[entry] = None
-        self.bytes += entry.size
-        while self.bytes > self.max_bytes or len(self._recent) > self.max_entries:
-            self._evict(next(iter(self._recent)))
+        entry.size = size
+        entry.asked_at = asked_at
+        keys = self._keys
+        if key not in keys:
+            keys[key] = (entry,)
+        elif not self._place(entry):
+            return False
+        self.entries += 1
+        self.bytes += size
+        while self.bytes > self.max_bytes or self.entries > self.max_entries:
+            self._evict(next(iter(keys)))
         return True
 
-    def _replace(self, variants: list[Entry], entry: Entry) -> None:
-        for old in variants:
+    def _place(self, entry: Entry) -> bool:
+        """Put a copy beside the others of its key. False: a newer one has its place."""
+        key = entry.key
+        for old in self._keys[key]:
             if old.vary == entry.vary and old.values == entry.values and old.outside == entry.outside:
+                if old.asked_at > entry.asked_at:
+                    return False
                 self.remove(old)
-                return
-        if len(variants) >= MAX_VARIANTS:
-            self._evict(variants[0])
+                break
+        if len(self.variants(key)) >= MAX_VARIANTS:
+            self._evict(key)
+        self._keys[key] = (*self.variants(key), entry)
+        self._keys.move_to_end(key)
+        return True
 
     def remove(self, entry: Entry) -> None:
         """Keep a copy no longer. Removing one that is not there does nothing."""
-        if entry not in self._recent:
-            return
-        del self._recent[entry]
-        variants = self._keys[entry.key]
-        variants.remove(entry)
-        if not variants:
-            del self._keys[entry.key]
-        self.bytes -= entry.size
+        if self.holds(entry):
+            left = tuple([other for other in self._keys[entry.key] if other is not entry])
+            self._leave(entry, left)
 
-    def _evict(self, entry: Entry) -> None:
-        self.remove(entry)
+    def _evict(self, key: Key) -> None:
+        oldest, *left = self._keys[key]
+        self._leave(oldest, tuple(left))
         self.evicted += 1
+
+    def _leave(self, entry: Entry, left: tuple[Entry, ...]) -> None:
+        if left:
+            self._keys[entry.key] = left
+        else:
+            del self._keys[entry.key]
+        self.entries -= 1
+        self.bytes -= entry.size
 
     def invalidate(self, key: Key, now: float) -> None:
         """Forget all copies of `key`, and take none that was asked for until `now`."""
-        for entry in tuple(self.variants(key)):
+        for entry in self.variants(key):
             self.remove(entry)
-        if len(self._changed) >= MAX_CHANGES:
+        if len(self._changed) >= MAX_CHANGES or len(key) > LONG_KEY:
             self._changed.clear()
             self._changed_before = now
-        self._changed[key] = now
+        else:
+            self._changed[key] = now
 
     def is_outdated(self, key: Key, asked_at: float) -> bool:
         """Tell whether the answer to what was asked for at `asked_at` may be from before a change."""
@@ -223,3 +233,13 @@ class Store:
     def release(self, size: int) -> None:
         """Give back what was claimed."""
         self.claimed -= size
+
+
+def selecting_bytes(entry: Entry) -> int:
+    """Tell how many bytes the values take by which a copy was chosen: they are the client's, and as long as it likes."""
+    size = 0
+    if entry.vary:
+        size += sum([len(value) for value in entry.values if value is not None])
+    if entry.outside:
+        size += sum([len(value) for _, value in entry.outside])
+    return size

@@ -9,6 +9,7 @@ caches would hide the mutant, so the caches are emptied first.
 
 import functools
 import gc
+import sys
 
 from hypothesis import Phase, settings
 
@@ -22,7 +23,10 @@ settings.register_profile(
 
 
 def pytest_sessionstart() -> None:
-    """Forget what the tests of the process before the fork left in caches."""
+    """Forget what the tests of the process before the fork left in caches: those of functools, and our own `_memo`."""
     for thing in gc.get_objects():
         if isinstance(thing, functools._lru_cache_wrapper) and thing.__module__.startswith("sidecar."):
             thing.cache_clear()
+    for name, module in sys.modules.items():
+        if name.startswith("sidecar.") and (memo := getattr(module, "_memo", None)):
+            memo.clear()

@@ -40,10 +40,10 @@ def put(limit: AdaptiveLimit, size: int) -> None:
     limit._begin_round()
 
 
-def at(size: int, *, lowest: int = 1, highest: int = 200) -> AdaptiveLimit:
-    """Give a limit that knows one second as usual, and stands at `size`."""
+def at(size: int, *, lowest: int = 1, highest: int = 200, usually: float = 1.0) -> AdaptiveLimit:
+    """Give a limit that knows so many seconds as usual, and stands at `size`."""
     limit = AdaptiveLimit(lowest, highest)
-    rounds(limit, 1.0, 4)
+    rounds(limit, usually, 4)
     put(limit, size)
     return limit
 
@@ -184,6 +184,7 @@ def test_half_in_flight_are_enough_to_learn_from() -> None:
 
     for _ in range(100):
         limit.answered(1.0, 50)
+    assert size_of(limit) == "105.00"
     put(limit, 104)
     for _ in range(104):
         limit.dropped(52)
@@ -253,6 +254,15 @@ def test_in_a_busy_round_the_usual_follows_what_is_as_usual_only(seconds: float,
     assert (usual(limit), limit.limit) == (then, 68)
 
 
+@pytest.mark.parametrize(("seconds", "then"), [(6.0, "5.0500s"), (6.25, "5.0000s"), (7.5, "5.0000s")])
+def test_a_fifth_more_is_still_as_usual(seconds: float, then: str) -> None:
+    limit = at(64, usually=5.0)
+
+    rounds(limit, seconds)
+
+    assert usual(limit) == then
+
+
 def test_what_is_shorter_than_a_millisecond_counts_as_one() -> None:
     limit = AdaptiveLimit(1, 200)
     rounds(limit, 0.0, 4)
@@ -283,6 +293,13 @@ def test_a_service_that_is_as_slow_at_half_the_limit_is_slower_and_not_queueing(
     assert usual(limit) == "4.0000s"
 
 
+def test_a_service_of_milliseconds_is_judged_as_one_of_seconds_is() -> None:
+    limit = at(100, usually=0.01)
+
+    assert rounds(limit, 0.04, 6) == [80, 64, 52, 42, 46, 49]
+    assert usual(limit) == "0.0400s"
+
+
 @pytest.mark.parametrize(("size", "then"), [(50, "4.0000s"), (51, "1.0000s")])
 def test_half_of_the_limit_at_the_peak_is_low_enough_to_tell(size: int, then: str) -> None:
     limit = at(100)
@@ -304,6 +321,17 @@ def test_it_is_slower_when_less_than_a_third_of_the_delay_has_gone_with_half_of_
     )  # now at 42.99: a queue of 4 s would be one of 1.72 s, and one and a half times that 2.58
 
     put(limit, 44)
+    rounds(limit, later)
+
+    assert usual(limit) == then
+
+
+@pytest.mark.parametrize(("later", "then"), [(3.0, "1.0000s"), (3.125, "3.1250s")])
+def test_half_as_much_again_as_a_queue_would_take_may_still_be_one(later: float, then: str) -> None:
+    limit = at(100)
+    rounds(limit, 4.0)
+
+    put(limit, 50)
     rounds(limit, later)
 
     assert usual(limit) == then
@@ -339,6 +367,14 @@ def test_at_its_lowest_it_takes_things_as_they_are() -> None:
     assert usual(limit) == "9.0000s"
 
 
+def test_what_is_tolerated_is_no_other_service_even_at_its_lowest() -> None:
+    limit = at(4, lowest=4)
+
+    rounds(limit, 1.5)
+
+    assert usual(limit) == "1.0000s"
+
+
 def slower(seconds: float) -> AdaptiveLimit:
     """Give a limit of 30 that has accepted `seconds` as usual instead of one."""
     limit = at(30, highest=30)
@@ -359,6 +395,20 @@ def test_the_former_usual_is_the_measure_again_when_the_service_is_quicker(secon
 @pytest.mark.parametrize(("seconds", "then"), [(3.4, "3.9400s"), (3.3, "1.0000s")])
 def test_a_little_quicker_is_not_recovered(seconds: float, then: str) -> None:
     limit = slower(4.0)
+
+    rounds(limit, seconds)
+
+    assert usual(limit) == then
+
+
+@pytest.mark.parametrize(
+    ("accepted", "seconds", "then"),
+    [(6.0, 5.0, "5.9000s"), (6.0, 4.875, "1.0000s"), (4.0, 6.0, "4.0000s"), (4.0, 6.125, "1.0000s")],
+)
+def test_the_former_usual_is_tried_when_the_new_one_is_left_and_no_sooner(
+    accepted: float, seconds: float, then: str
+) -> None:
+    limit = slower(accepted)
 
     rounds(limit, seconds)
 

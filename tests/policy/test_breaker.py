@@ -241,6 +241,19 @@ def test_a_slow_call_past_the_volume_is_judged_at_once() -> None:
     assert breaker.state is OPEN
 
 
+@pytest.mark.parametrize(("seconds", "then"), [(2.0, CLOSED), (2.1, OPEN)])
+def test_past_the_volume_only_a_slow_success_is_judged(seconds: float, then: State) -> None:
+    """Good ones that leave the window raise the share of failures; that is found out by the next bad or slow one."""
+    breaker = of_window(failure_rate=0.5, slow_duration=2.0, min_requests=5, window=30.0)
+    for _ in range(10):
+        attempt(breaker, 0)
+    fail(breaker, 25, 5)
+
+    attempt(breaker, 31, SUCCESS, seconds)
+
+    assert breaker.state is then
+
+
 def test_an_ignored_attempt_leaves_no_trace() -> None:
     breaker = a_breaker()
     fail(breaker, 1, 4)
@@ -305,6 +318,15 @@ def test_the_rate_shown_while_open_is_that_of_the_trip() -> None:
     view = breaker.view(90)
 
     assert (view.state, view.failures, view.successes, view.failure_rate) == (OPEN, 6, 4, 60.0)
+
+
+def test_what_is_shown_has_the_last_trip() -> None:
+    breaker = tripped()
+    assert breaker.view(1).last_trip is breaker.last_trip is not None
+
+    attempt(breaker, 30)
+    attempt(breaker, 30)
+    assert breaker.view(31).last_trip is breaker.last_trip is not None
 
 
 def test_retry_after_is_the_time_that_is_left() -> None:
@@ -511,13 +533,13 @@ def test_a_long_silence_is_caught_up_with_at_the_times_at_which_things_were_due(
     ]
 
 
-def test_a_permit_settled_twice_counts_once() -> None:
+def test_a_permit_settled_again_counts_once() -> None:
     breaker = tripped()
     permit = breaker.enter(30)
-    breaker.settle(permit, SUCCESS, 30, 0.1, "ok")
-    breaker.settle(permit, SUCCESS, 30, 0.1, "ok")
+    for _ in range(3):
+        breaker.settle(permit, SUCCESS, 30, 0.1, "ok")
 
-    assert (breaker.state, breaker.late) == (HALF_OPEN, 1)
+    assert (breaker.state, breaker.late) == (HALF_OPEN, 2)
 
 
 def test_what_is_shown_while_half_open_are_the_trials() -> None:
@@ -526,6 +548,15 @@ def test_what_is_shown_while_half_open_are_the_trials() -> None:
 
     view = breaker.view(31)
     assert (view.failures, view.successes, view.failure_rate, view.run) == (0, 1, 0.0, 0)
+
+
+def test_a_good_trial_is_among_the_attempts_before_the_next_trip() -> None:
+    breaker = tripped()
+    breaker.settle(breaker.enter(30), SUCCESS, 32, 0.25, "ok")
+    breaker.settle(breaker.enter(33), FAILURE, 34, 0.5, "502")
+
+    assert breaker.last_trip is not None
+    assert breaker.last_trip.attempts[-2:] == (Attempt(2, "ok", 0.25), Attempt(0, "502", 0.5))
 
 
 # --- the open time grows ---
@@ -695,6 +726,31 @@ def test_what_failed_while_forced_closed_does_not_trip_afterwards() -> None:
     assert breaker.state is CLOSED
     fail(breaker, 60)
     assert breaker.state is OPEN
+
+
+def test_what_came_while_forced_closed_is_remembered_among_the_last_attempts() -> None:
+    breaker = a_breaker(consecutive_failures=1)
+    breaker.force_closed(0, 10)
+    breaker.settle(breaker.enter(1), SUCCESS, 2, 0.25, "ok")
+    breaker.settle(breaker.enter(3), FAILURE, 4, 0.5, "502")
+
+    fail(breaker, 10)
+
+    assert breaker.last_trip is not None
+    assert breaker.last_trip.attempts == (
+        Attempt(8, "ok", 0.25),
+        Attempt(6, "502", 0.5),
+        Attempt(0, "503", 0.1),
+    )
+
+
+def test_the_open_time_is_the_first_one_after_a_force_on_a_new_breaker() -> None:
+    breaker = a_breaker()
+    breaker.force_closed(0, 10)
+
+    fail(breaker, 11, 5)
+
+    assert breaker.refusal(11) == 30
 
 
 def test_forced_closed_without_a_time_lasts_until_reset() -> None:

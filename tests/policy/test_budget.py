@@ -56,6 +56,11 @@ def test_a_share_that_a_float_cannot_hold_is_not_rounded_away() -> None:
     assert spend(a_budget(0.29, requests=100), 0) == 29
 
 
+@pytest.mark.parametrize(("floor", "retries"), [(1 - 2e-9, 0), (1 - 1e-9, 1)])
+def test_no_more_than_a_billionth_is_put_down_to_rounding(floor: float, retries: int) -> None:
+    assert spend(RetryBudget(BudgetSettings(0.0, floor, 1.0), 0.0), 0.0) == retries
+
+
 def test_a_retry_that_cannot_be_afforded_costs_nothing() -> None:
     budget = a_budget(requests=7)
     assert budget.withdraw(0)

@@ -1,12 +1,14 @@
 """Slots, the bounded queue, and who is refused."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.counts import SECONDS
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
 from sidecar.policy.waitlist import ADMITTED, CROWDED_OUT, TIMED_OUT, WAITING, Ticket
 
@@ -50,6 +52,12 @@ def test_the_defaults_are_a_hundred_slots_and_a_second_of_waiting() -> None:
     assert bulkhead.settings == BulkheadSettings(
         max_concurrent=100, max_queue=100, queue_timeout=1.0, order="fifo", target=None, adaptive=None
     )
+
+
+def test_nobody_has_waited_in_a_new_one() -> None:
+    waits = Bulkhead("a", BulkheadSettings()).waits
+
+    assert (waits.bounds, sum(waits.counts), waits.total) == (SECONDS, 0, 0.0)
 
 
 def test_no_more_come_in_than_there_are_slots() -> None:
@@ -224,6 +232,20 @@ def test_who_leaves_after_a_refusal_gives_back_nothing(outcome: int) -> None:
     assert (bulkhead.in_use, bulkhead.queued, bulkhead.left) == (1, 1, 0)
 
 
+@pytest.mark.parametrize(("now", "expected"), [(6.9, [ADMITTED, WAITING]), (7.0, [WAITING, ADMITTED])])
+def test_who_is_next_after_somebody_who_has_just_left_is_decided_at_that_time(
+    now: float, expected: list[int]
+) -> None:
+    bulkhead = a_bulkhead(queue=3, order="adaptive", target=5.0)
+    fill(bulkhead)
+    first, *others = queue_up(bulkhead, 1, 2, 3)
+    bulkhead.leave(0, 4)
+
+    bulkhead.abandon(first, now)
+
+    assert states(others) == expected
+
+
 # --- whoever has no hope ---
 
 
@@ -369,6 +391,28 @@ def test_failures_in_a_round_that_still_grows_let_in_those_who_wait() -> None:
     assert (bulkhead.limit, states(tickets)) == (5, [ADMITTED])
 
 
+RAISES: list[Callable[[Bulkhead, float], None]] = [
+    lambda bulkhead, now: bulkhead.answered(0.1, now),
+    lambda bulkhead, now: bulkhead.failed(now),
+    lambda bulkhead, now: bulkhead.gave_up(0.1, now),
+]
+
+
+@pytest.mark.parametrize("raises", RAISES, ids=["answered", "failed", "gave_up"])
+@pytest.mark.parametrize(("now", "expected"), [(5.9, [ADMITTED, WAITING]), (6.0, [WAITING, ADMITTED])])
+def test_whom_a_rising_limit_lets_in_is_decided_at_that_time(
+    raises: Callable[[Bulkhead, float], None], now: float, expected: list[int]
+) -> None:
+    bulkhead = a_bulkhead(order="adaptive", target=5.0, adaptive=(6, 80))
+    fill(bulkhead)
+    tickets = queue_up(bulkhead, 1, 2)
+    a_round(bulkhead, 0.1, samples=31)
+
+    raises(bulkhead, now)
+
+    assert (bulkhead.limit, states(tickets)) == (7, expected)
+
+
 @pytest.mark.parametrize(("seconds", "limit"), [(0.09, 8), (0.1, 6), (5.0, 6)])
 def test_a_deadline_that_passed_counts_only_when_an_answer_was_overdue(seconds: float, limit: int) -> None:
     bulkhead = a_bulkhead(queue=5, adaptive=(4, 80))
@@ -422,6 +466,15 @@ def test_those_whom_a_real_one_would_have_refused_do_not_count_against_the_next(
         bulkhead.leave(0, 2)
     assert bulkhead.in_use == 0
     assert [shadowed(bulkhead) for _ in range(3)] == ["in", "in", "refused"]
+
+
+def test_who_would_have_found_a_free_slot_is_let_in_by_a_shadow_without_a_queue() -> None:
+    bulkhead = a_bulkhead(slots=1, queue=0)
+    assert [shadowed(bulkhead) for _ in range(2)] == ["in", "refused"]
+
+    bulkhead.leave(0, 1)
+
+    assert [shadowed(bulkhead) for _ in range(2)] == ["in", "refused"]
 
 
 def test_a_shadow_counts_who_would_have_waited_in_vain() -> None:

@@ -19,6 +19,7 @@ from sidecar.policy.rate_key import MAX_KEY, UNKNOWN, client_key, header_key, ke
         ("10.1.2.3:51234", b"\x0a\x01\x02\x03"),
         ("[2001:db8:1:2::1]:443", b"\x20\x01\x0d\xb8\x00\x01\x00\x02"),
         ("[2001:db8:1:2::1]", b"\x20\x01\x0d\xb8\x00\x01\x00\x02"),
+        ("[2001:db8:1:2::1]:[443]", b"\x20\x01\x0d\xb8\x00\x01\x00\x02"),
         ("", UNKNOWN),
         ("unknown", UNKNOWN),
         ("_hidden", UNKNOWN),

@@ -35,6 +35,15 @@ def test_the_one_in_the_middle_is_usual(durations: list[float], median: float) -
     assert recent.median() == median
 
 
+@pytest.mark.parametrize(("then", "median"), [(31, 9.0), (32, 9.0), (33, 1.0), (64, 1.0)])
+def test_what_is_longer_ago_is_forgotten(then: int, median: float) -> None:
+    recent = Recent()
+    for seconds in [9.0] * 100 + [1.0] * then:
+        recent.add(seconds)
+
+    assert recent.median() == median
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=8, max_size=200))
 def test_only_the_last_64_count(durations: list[float]) -> None:
     recent = Recent()

@@ -1,6 +1,7 @@
 """`Retry-After` in both its forms, and what is neither."""
 
 import math
+import time
 from calendar import timegm
 from email.utils import formatdate
 
@@ -71,6 +72,23 @@ def test_a_year_of_two_digits_is_never_more_than_fifty_years_ahead(
     whole = parse(b"Sun, 03 Mar %d 04:05:06 GMT" % year, now)
 
     assert parse(b"Sunday, 03-Mar-%02d 04:05:06 GMT" % digits, now) == whole
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone of a process cannot be set here")
+def test_where_the_machine_stands_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    last_hour = timegm((2026, 12, 31, 23, 0, 0))  # of the year, in Greenwich
+    monkeypatch.setenv("TZ", "EAST-14")
+    time.tzset()
+    try:
+        found = [
+            parse(b"Thu, 31 Dec 2026 23:01:30 GMT", last_hour),
+            parse(b"Wednesday, 01-Jan-77 00:00:00 GMT", last_hour),
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert found == [90, 0]  # 77 was 1977
 
 
 @pytest.mark.parametrize(

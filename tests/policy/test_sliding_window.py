@@ -27,6 +27,16 @@ def test_a_window_tells_what_is_left_and_when_there_is_more() -> None:
     ]
 
 
+def test_it_does_not_matter_where_the_clock_began() -> None:
+    windows = SlidingWindows(1, 1.0, 10)
+
+    assert [windows.decide(b"a", now) for now in (-5.0, -4.25, -0.5)] == [
+        (True, 0, 1.0, 0.0),
+        (False, 0, 0.25, 0.25),
+        (True, 0, 1.0, 0.0),
+    ]
+
+
 def test_no_burst_around_the_border_of_two_windows() -> None:
     windows = SlidingWindows(100, 60.0, 10)
 

@@ -57,6 +57,13 @@ def test_values_are_escaped_for_the_content_type(content_type: bytes, escaped: b
     assert fill(b"{path}", content_type, path="/<i>\"'&\\\né".encode()) == escaped
 
 
+@pytest.mark.parametrize("content_type", [b"application/json", b"text/html"])
+def test_letters_and_digits_need_no_escape(content_type: bytes) -> None:
+    plain = b"/AZaz09-._~:?=%+"
+
+    assert fill(b"{path}", content_type, path=plain) == plain
+
+
 def test_only_values_are_escaped() -> None:
     assert fill(b"<b>{path}</b>", b"text/html", path=b"/<") == b"<b>/&lt;</b>"
 
@@ -139,7 +146,11 @@ def test_a_location_that_leads_to_one_host_is_accepted(location: bytes) -> None:
     ],
 )
 def test_a_location_that_a_client_could_bend_is_refused(location: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^a redirect leads to http://host…, https://host… or a path"):
+    with pytest.raises(
+        ValueError,
+        match=r"^a redirect leads to http://host…, https://host… or a path on this host; the host is written out, "
+        r"and a template that begins with {path} could be led anywhere by `//`$",
+    ):
         check_location(location)
 
 

@@ -25,7 +25,7 @@ def test_each_kind_is_counted_for_itself() -> None:
     assert counts(window, 2) == (4, 2, 2)
 
 
-@pytest.mark.parametrize("at", [0.0, 0.1, 2.9, 3.0, 1000.7])
+@pytest.mark.parametrize("at", [-2.9, -0.1, 0.0, 0.1, 2.9, 3.0, 1000.7])
 def test_an_observation_is_never_dropped_within_the_window(at: float) -> None:
     window = Window(30, buckets=10)
     window.add(at, True, True)
@@ -33,7 +33,7 @@ def test_an_observation_is_never_dropped_within_the_window(at: float) -> None:
     assert counts(window, at + 30) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("at", [0.0, 0.1, 2.9, 3.0, 1000.7])
+@pytest.mark.parametrize("at", [-2.9, -0.1, 0.0, 0.1, 2.9, 3.0, 1000.7])
 def test_an_observation_is_dropped_at_most_one_bucket_after_the_window(at: float) -> None:
     window = Window(30, buckets=10)
     window.add(at, True, True)
@@ -123,3 +123,12 @@ def test_memory_does_not_grow_with_the_load() -> None:
         window.add(number / 100, number % 2 == 0)
 
     assert len(window._past) <= 11
+
+
+def test_looking_costs_no_memory() -> None:
+    window = Window(10, buckets=10)
+
+    for now in range(10):
+        assert counts(window, now) == (0, 0, 0)
+
+    assert len(window._past) == 0

@@ -13,7 +13,7 @@ those of `results`. Each request counts once, unless its client leaves before, a
 cache itself failed: then it goes on as if there were none. Each answer says in `Cache-Status` (RFC 9211) what was done.
 
 The stage is outside the total deadline, so that a hit costs no timer. Who waits here for another's answer has that
-deadline all the same, and what is left of it for asking on his own.
+deadline all the same: he waits for half of it at most, and what is left is for asking on his own.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ from sidecar.pipeline.stages.ladder import Failure
 from sidecar.pipeline.stages.refetch import fetch_behind, request_behind
 from sidecar.pipeline.stages.single_flight import ALONE, LEAD, Flights
 from sidecar.policy.cache import (
+    REQUEST,
     STALE,
     Asking,
-    find,
+    choose,
     is_validatable,
-    key_of,
     may_stand_in,
     may_use_meanwhile,
     may_wait,
@@ -62,6 +62,11 @@ _VARY_MISS = b"vary-miss"
 
 _FAILURES = frozenset({500, 502, 503, 504})  # RFC 5861 §4
 
+# Seconds to wait for another's answer on a route without a total deadline (nginx's `proxy_cache_lock_timeout`), and
+# between two attempts to fetch the same copy again behind answers.
+_PATIENCE = 5.0
+_AGAIN_SECONDS = 1.0
+
 _Extra = tuple[tuple[bytes, bytes], ...]
 
 
@@ -69,11 +74,9 @@ def _say(text: bytes) -> _Extra:
     return ((b"Cache-Status", text),)
 
 
-_FORWARDED: dict[tuple[bytes, bool], _Extra] = {
-    (why, stored): _say(b"sidecar; fwd=%b%b" % (why, b"; stored" if stored else b""))
-    for why in (_METHOD, _BYPASS, _URI_MISS, _VARY_MISS, b"stale", b"request")
-    for stored in (False, True)
-}
+_WHYS = (_METHOD, _BYPASS, _URI_MISS, _VARY_MISS, STALE, REQUEST)
+_FORWARDED = {why: _say(b"sidecar; fwd=" + why) for why in _WHYS}
+_STORED = {why: _say(b"sidecar; fwd=%b; stored" % why) for why in _WHYS}
 
 
 class CacheStage(Stage):
@@ -84,9 +87,11 @@ class CacheStage(Stage):
     """
 
     __slots__ = (
+        "_behind",
         "_coalesce",
         "_flights",
         "_keeper",
+        "_prefix",
         "_route",
         "_settings",
         "_spawn",
@@ -110,12 +115,14 @@ class CacheStage(Stage):
         self._store = store
         self._settings = settings
         self._route = route
+        self._prefix = route.encode() + b" "
         self._time = loop.time
         self._spawn = spawn
         self._total = total
         self._coalesce = settings.coalesce
         self._flights = Flights(loop)
-        self._keeper = Keeper(store, settings, self._flights, time=loop.time, wall=wall, on_fault=self._fault)
+        self._behind: set[Entry] = set()  # copies that are being fetched again behind an answer
+        self._keeper = Keeper(store, settings, self._flights, loop, wall=wall, on_fault=self._fault)
         self.results: dict[str, int] = dict.fromkeys(RESULTS, 0)
 
     def _fault(self) -> None:
@@ -126,7 +133,7 @@ class CacheStage(Stage):
 
         Raises:
             NotCached: the request is `only-if-cached`, and there is no copy for it.
-            TotalTimeout: it waited for another's answer until its deadline.
+            TotalTimeout: it waited for another's answer, and then for its own, until its deadline.
             RequestError: as the rest of the pipeline, where no copy stands in.
 
         """
@@ -144,15 +151,15 @@ class CacheStage(Stage):
         if not read.plain and read.cc.only_if_cached and self._settings.serve_fresh:
             self.results["miss"] += 1
             raise NotCached
-        if self._coalesce and may_wait(read):
-            flight = (found.key, found.request.method, read.negotiation)
-            if flight in self._flights:
-                return await self._follow(exchange, found, flight)
-            if not (found.copy is None and read.conditional) and not self._flights.is_alone(
-                flight, found.asked_at
-            ):
-                found.flight = flight
-                self._flights.lead(flight)
+        if self._coalesce and (read.plain or may_wait(read)):
+            flight = found.key + b" " + found.request.method + b" " + read.variant
+            if not self._flights.is_alone(flight, found.asked_at):
+                # Nobody follows one whose answer may be a 304 to its own client's question.
+                leads = (found.copy is not None or not read.conditional) and self._flights.lead(flight)
+                if leads:
+                    found.flight = flight
+                elif flight in self._flights:
+                    return await self._follow(exchange, found, flight)
         copy = found.copy
         if copy is not None and is_validatable(copy):
             return await self._revalidate(exchange, found, copy)
@@ -180,12 +187,14 @@ class CacheStage(Stage):
         if not read.plain and (read.passed_on or read.cc.no_store):
             return _BYPASS
         now = self._time()
-        key = key_of(self._route, request)
+        key = self._prefix + request.host.lower() + b" " + request.target  # as `key_of`
         if not self._settings.serve_fresh:
             return Asking(request, key, read, _BYPASS, now)
-        entry = find(self._store, key, request, read)
+        variants = self._store.variants(key)
+        entry = choose(variants, request, read) if variants else None
         if entry is None or (read.personal and not entry.public):
-            return Asking(request, key, read, self._why_missed(key, read), now)
+            missed = _BYPASS if read.personal else _VARY_MISS if variants else _URI_MISS
+            return Asking(request, key, read, missed, now)
         why = why_not(entry, read.cc, now)
         if why is None and entry.is_fresh(now):
             reply = fresh_from(entry, read, request, now)
@@ -195,16 +204,12 @@ class CacheStage(Stage):
             return reply
         if why is None:
             return self._stale(exchange, read, entry, now, b"max-stale")
-        asking = Asking(request, key, read, why, now, copy=entry)
+        asking = Asking(request, key, read, why, now)
+        asking.copy = entry
         if why is STALE and may_use_meanwhile(entry, read.cc, now):
             self._fetch_behind(exchange, asking)
             return self._stale(exchange, read, entry, now, b"stale-while-revalidate")
         return asking
-
-    def _why_missed(self, key: tuple[str, bytes, bytes], read: Asked) -> bytes:
-        if read.personal:
-            return _BYPASS
-        return _VARY_MISS if self._store.variants(key) else _URI_MISS
 
     def _stale(self, exchange: Exchange, read: Asked, entry: Entry, now: float, why: bytes) -> Reply:
         ttl = _ttl(entry, now)
@@ -219,29 +224,32 @@ class CacheStage(Stage):
         self.results["bypass"] += 1
         reply = await self.next(exchange)
         if reply.tunnel is None:
-            reply.extra += _FORWARDED[why, False]
+            reply.extra += _FORWARDED[why]
         return reply
 
     # --- waiting for another's answer ---
 
     async def _follow(self, exchange: Exchange, asking: Asking, flight: Flight) -> Reply:
-        """Wait for the answer that somebody asks for already, and ask only if that comes to nothing."""
-        until = None if self._total is None else asking.asked_at + self._total
+        """Wait for the answer that somebody asks for already, and ask only if that comes to nothing.
+
+        The waiting takes at most half of the time that there is, so that the rest is enough to ask.
+        """
+        total = self._total
+        began = asking.asked_at
         self._keeper.hurry(flight)
-        try:
-            landed = await self._flights.wait(flight, until)
-        except TotalTimeout as error:
-            instead = self._failed(exchange, asking, error)
-            if instead is None:
-                raise
-            return instead
+        landed = await self._flights.wait(flight, began + (_PATIENCE if total is None else total / 2))
+        asking.asked_at = now = self._time()
+        exchange.queued += now - began
         if landed is LEAD:
             asking.flight = flight
         elif landed is not ALONE:
             reply = self._shared(exchange, asking, landed)
             if reply is not None:
                 return reply
-        asking.asked_at = self._time()
+        return await self._ask_until(exchange, asking, None if total is None else began + total)
+
+    async def _ask_until(self, exchange: Exchange, asking: Asking, until: float | None) -> Reply:
+        """Ask when some of the time is gone already: the deadline is that of before."""
         bound = asyncio.timeout_at(until)
         try:
             async with bound:
@@ -307,7 +315,9 @@ class CacheStage(Stage):
             return answer
         # The 304 is about another copy than ours: there is nothing to serve, so ask for the whole.
         asking.copy = None
-        return await self._ask(exchange, asking)
+        return await self._ask_until(
+            exchange, asking, None if self._total is None else asking.asked_at + self._total
+        )
 
     def _renewed(self, exchange: Exchange, asking: Asking, copy: Entry, reply: Reply) -> Reply | None:
         """Give the copy as the 304 in `reply` has made it; None where that is not about it."""
@@ -339,7 +349,7 @@ class CacheStage(Stage):
             self._keeper.land(asking, None)
             return reply
         if self._settings.serve_fresh:
-            reply.extra += _FORWARDED[asking.why, stored]
+            reply.extra += (_STORED if stored else _FORWARDED)[asking.why]
         return reply
 
     def _count_miss(self, asking: Asking) -> None:
@@ -384,17 +394,29 @@ class CacheStage(Stage):
     # --- behind an answer ---
 
     def _fetch_behind(self, exchange: Exchange, asking: Asking) -> None:
-        """Fetch a copy again for which nobody waits, unless somebody does so already."""
-        flight = (asking.key, b"GET", asking.read.negotiation)
-        if flight in self._flights:
+        """Fetch a copy again for which nobody waits, unless somebody does so already, or has just tried."""
+        copy, now = asking.copy, asking.asked_at
+        flight = asking.key + b" GET " + asking.read.variant
+        if copy is None or copy in self._behind or now < copy.behind_at + _AGAIN_SECONDS:
             return
-        behind = request_behind(exchange.request, asking.copy)
-        later = Asking(behind, asking.key, asking.read, STALE, asking.asked_at, copy=asking.copy)
+        if self._flights.is_alone(flight, now) or not self._flights.lead(flight):
+            return
+        copy.behind_at = now
+        behind = request_behind(exchange.request, copy)
+        later = Asking(behind, asking.key, asking.read, STALE, now)
+        later.copy = copy
         later.flight = flight
-        self._flights.lead(flight)
         unseen = Exchange(behind, self._route, exchange.clock, _nobody)
-        if not self._spawn(fetch_behind(self.next, unseen, later, self._keeper, self._total)):
+        self._behind.add(copy)
+        if not self._spawn(self._fetch(unseen, later, copy)):
+            self._behind.discard(copy)
             self._keeper.land(later, None)
+
+    async def _fetch(self, exchange: Exchange, asking: Asking, copy: Entry) -> None:
+        try:
+            await fetch_behind(self.next, exchange, asking, self._keeper, self._total)
+        finally:
+            self._behind.discard(copy)
 
     def describe(self) -> str:
         """Name the stage and its settings."""

@@ -1,9 +1,11 @@
 """What becomes of an answer besides going to its client: it is stored, and shared with those who wait for the same.
 
 A body that is all here is kept at once. One that is still coming goes through a `Capture`, unless it is larger than
-`max_body`, has no end (an event stream), or would neither be stored nor has anybody waiting for it.
+`max_body`, has no end (an event stream), or would neither be stored nor has anybody waiting for it. Who waits gets it
+when it is whole, but does not wait long for that: on his own he would have its first bytes already.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -13,13 +15,11 @@ from sidecar.pipeline.capture import Capture
 from sidecar.pipeline.stages.single_flight import Flights
 from sidecar.policy.cache import (
     Asking,
-    Terms,
     is_worth_keeping,
+    judged,
     kept_fields,
-    make_entry,
     may_keep,
     may_share,
-    terms,
 )
 from sidecar.policy.cache_response import told
 from sidecar.policy.cache_settings import CacheSettings
@@ -29,52 +29,51 @@ from sidecar.policy.store import Entry, Store
 
 __all__ = ["Flight", "Keeper"]
 
-Flight = tuple[object, ...]
+Flight = bytes  # the key, and what else makes requests identical
+
+QUICK = 1.0  # seconds: those who wait for an answer wait no longer for its body, once its head is there
 
 
 class _Answer:
-    """An answer whose body is still coming, judged. `at` is when its head came, on the loop's clock."""
+    """An answer whose body is still coming.
 
-    __slots__ = ("asking", "at", "found", "reply", "shares", "stores")
+    `entry` is its copy, as yet without it; `patience` ends the waiting for it.
+    """
 
-    def __init__(
-        self, asking: Asking, reply: Reply, found: Terms, at: float, *, stores: bool, shares: bool
-    ) -> None:
+    __slots__ = ("asking", "entry", "patience", "reply", "shares", "stores")
+
+    def __init__(self, asking: Asking, reply: Reply, entry: Entry, *, stores: bool, shares: bool) -> None:
         self.asking = asking
         self.reply = reply
-        self.found = found
-        self.at = at
+        self.entry = entry
         self.stores = stores
         self.shares = shares
-
-
-def _entry(asking: Asking, reply: Reply, found: Terms, at: float, body: bytes | None) -> Entry:
-    fields = kept_fields(reply.fields, reply.extra, found.told, None if body is None else len(body))
-    return make_entry(asking, found, fields, body or b"", at)
+        self.patience: asyncio.TimerHandle | None = None
 
 
 class Keeper:
-    """Keeps the answers of one route. `time` is the loop's clock, `wall` the time of day.
+    """Keeps the answers of one route. `wall` gives the time of day.
 
     `on_fault` is told of failures that happen where no caller sees them.
     """
 
-    __slots__ = ("_captures", "_flights", "_settings", "_store", "_time", "_wall", "on_fault")
+    __slots__ = ("_captures", "_flights", "_loop", "_settings", "_store", "_time", "_wall", "on_fault")
 
     def __init__(
         self,
         store: Store,
         settings: CacheSettings,
         flights: Flights,
+        loop: asyncio.AbstractEventLoop,
         *,
-        time: Callable[[], float],
         wall: Callable[[], float],
         on_fault: Callable[[], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._flights = flights
-        self._time = time
+        self._loop = loop
+        self._time = loop.time
         self._wall = wall
         self.on_fault = on_fault
         self._captures: dict[Flight, Capture] = {}  # of leaders whose answer is coming in
@@ -117,10 +116,9 @@ class Keeper:
         if not may_keep(asking.read, status, said) or reply.trailers or said.stream:
             self._land_alone(asking, status, now)
             return False
-        wall = self._wall()
-        found = terms(said, status, settings, wall, age_on_arrival(said, wall, now - asking.asked_at))
-        stores = asking.request.method == b"GET" and is_worth_keeping(found, settings)
-        shares = asking.flight is not None and may_share(found, settings)
+        entry = judged(asking, status, said, settings, self._wall(), now)
+        stores = asking.request.method == b"GET" and is_worth_keeping(entry, settings)
+        shares = asking.flight is not None and may_share(entry, said, settings)
         if not shares:
             self._land_alone(asking, status, now)
             if not stores:
@@ -129,17 +127,17 @@ class Keeper:
         if isinstance(body, Body):
             whole = body.take_whole()
             if whole is None:
-                known = reply.length or 0
-                if known > settings.max_body:
+                if (reply.length or 0) > settings.max_body:
                     self._land_alone(asking, status, now)
                     return False
-                answer = _Answer(asking, reply, found, now, stores=stores, shares=shares)
-                return self._capture(answer, body)
+                return self._capture(_Answer(asking, reply, entry, stores=stores, shares=shares), body)
             reply.body = body = whole
         if body is not None and len(body) > settings.max_body:
             self._land_alone(asking, status, now)
             return False
-        return self._complete(asking, _entry(asking, reply, found, now, body), stores=stores, shares=shares)
+        entry.body = body or b""
+        entry.fields = kept_fields(reply.fields, reply.extra, said, None if body is None else len(body))
+        return self._complete(asking, entry, stores=stores, shares=shares)
 
     def _complete(self, asking: Asking, entry: Entry, *, stores: bool, shares: bool) -> bool:
         stored = stores and self._store.put(entry, asking.asked_at)
@@ -158,36 +156,43 @@ class Keeper:
             self.land(asking, None)  # nobody would get it
             return False
         capture = Capture(
-            body,
-            self._time,
-            self._settings.max_body,
-            self._store,
-            partial(self._ended, answer, flight, body),
+            body, self._time, self._settings.max_body, self._store, partial(self._ended, answer, flight, body)
         )
+        asking.capture = capture
         answer.reply.body = capture.out
         answer.reply.on_close(partial(self._closed, answer, flight, capture))
         if flight is not None:
             self._captures[flight] = capture
+            answer.patience = self._loop.call_later(
+                QUICK, self._land_alone, asking, 200, self._time() + QUICK
+            )
             if self._flights.waiting(flight):
                 capture.hurry()
         capture.start()
         return answer.stores
 
-    def _ended(self, answer: _Answer, flight: Flight | None, source: Body, whole: bytes | None) -> None:
+    def _let_go(self, answer: _Answer, flight: Flight | None) -> None:
         if flight is not None:
             self._captures.pop(flight, None)
+        if answer.patience is not None:
+            answer.patience.cancel()
+
+    def _ended(self, answer: _Answer, flight: Flight | None, source: Body, whole: bytes | None) -> None:
+        self._let_go(answer, flight)
+        asking, reply, entry = answer.asking, answer.reply, answer.entry
         if whole is None and source.error is None:  # larger than was to be expected, or with trailers
-            self._land_alone(answer.asking, answer.reply.status, self._time())
+            self._land_alone(asking, reply.status, self._time())
             return
         if whole is None:
-            self.land(answer.asking, None)
+            self.land(asking, None)
             return
         try:
-            entry = _entry(answer.asking, answer.reply, answer.found, answer.at, whole)
-            self._complete(answer.asking, entry, stores=answer.stores, shares=answer.shares)
+            entry.body = whole
+            entry.fields = kept_fields(reply.fields, reply.extra, told(reply.fields), len(whole))
+            self._complete(asking, entry, stores=answer.stores, shares=answer.shares)
         except Exception:  # noqa: BLE001 -- a fault of the cache must not break the body that goes to the client
             self.on_fault()
-            self.land(answer.asking, None)
+            self.land(asking, None)
 
     def _closed(
         self, answer: _Answer, flight: Flight | None, capture: Capture, error: BaseException | None
@@ -195,8 +200,7 @@ class Keeper:
         """Take note that the reply is over, be it that its client left in the middle."""
         if capture.close():
             return
-        if flight is not None:
-            self._captures.pop(flight, None)
+        self._let_go(answer, flight)
         if isinstance(error, UpstreamFailed):
             self.land(answer.asking, None)
         else:
@@ -216,15 +220,16 @@ class Keeper:
         fields = freshened(copy.fields, kept_fields(reply.fields, reply.extra, answer, None))
         said = told(fields)
         now, wall = self._time(), self._wall()
-        age = age_on_arrival(answer, wall, now - asking.asked_at)
-        found = terms(said, copy.status, self._settings, wall, age)
-        entry = make_entry(asking, found, fields, copy.body, now)
+        entry = judged(asking, copy.status, said, self._settings, wall, now)
+        entry.age_at_store = age_on_arrival(answer, wall, now - asking.asked_at)
+        entry.fields = fields
+        entry.body = copy.body
+        held = self._store.holds(copy)
         if not may_keep(asking.read, copy.status, said):
             self._store.remove(copy)
+            held = False
+        if not held:  # nor is it where something newer has taken its place meanwhile
             self.land(asking, None)
             return entry
-        self._store.put(entry, asking.asked_at)
-        outdated = self._store.is_outdated(asking.key, asking.asked_at)
-        shares = may_share(found, self._settings) and not outdated
-        self.land(asking, entry if shares else None)
+        self._complete(asking, entry, stores=True, shares=may_share(entry, said, self._settings))
         return entry

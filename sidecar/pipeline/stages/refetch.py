@@ -8,6 +8,7 @@ import asyncio
 
 from sidecar.errors import RequestError
 from sidecar.message import Body, Reply, Request
+from sidecar.pipeline.capture import Capture
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call
 from sidecar.pipeline.stages.keeping import Keeper
@@ -60,6 +61,10 @@ async def _keep(asking: Asking, reply: Reply, keeper: Keeper) -> None:
     except Exception:  # noqa: BLE001 -- a fault of the cache is counted; there is no request that it could hurt
         keeper.on_fault()
         return
-    if kept and isinstance(reply.body, Body):
-        while await reply.body.read():
+    capture, body = asking.capture, reply.body
+    if isinstance(capture, Capture) and isinstance(body, Body):
+        while capture.keeps and await body.read():
             pass
+        kept = capture.is_whole
+    if not kept and copy is not None and reply.status < 500:
+        copy.swr = 0.0  # it has become something that is not kept: the next one who asks shall get that
