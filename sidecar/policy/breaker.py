@@ -73,7 +73,8 @@ _CLOSED, _OPEN, _HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 class Breaker:
     """One breaker, shared by all who name it. `chance` gives numbers in [0, 1).
 
-    `state` and `forced` are as of the last call that brought the time; `view` brings it. `transitions` counts changes of
+    `passing`: it is CLOSED, and not forced: the way of nearly every request, on which nobody is refused. `state` and
+    `forced` are as of the last call that brought the time; `view` brings it. `transitions` counts changes of
     state by (from, to, cause). `rejected` is for those to count who refuse requests on its word. `late` counts results
     that came after their generation. `on_event` is told of every change, as its last act, and must not raise.
     """
@@ -83,7 +84,6 @@ class Breaker:
         "_chance",
         "_forced_until",
         "_open_seconds",
-        "_passing",
         "_permit",
         "_reopened",
         "_seen",
@@ -101,6 +101,7 @@ class Breaker:
         "late",
         "name",
         "on_event",
+        "passing",
         "recoveries",
         "rejected",
         "settings",
@@ -126,7 +127,7 @@ class Breaker:
         self._chance = chance
         self._seen = Evidence(settings)
         self._volume = settings.volume
-        self._passing = True  # CLOSED, and not forced: the way of nearly every request
+        self.passing = True
         self._permit = self._serial = 0  # the first permit of this generation, and the last one given
         self._trials: dict[int, float] = {}  # permits that are undecided, and since when; the oldest first
         self._won = 0  # good trials
@@ -147,7 +148,7 @@ class Breaker:
 
     def refusal(self, now: float) -> float | None:
         """Tell whether a request would be refused: for how many seconds it should wait, or None if it would pass."""
-        if self._passing:
+        if self.passing:
             return None
         self._catch_up(now)
         if self.forced == "open":
@@ -160,7 +161,7 @@ class Breaker:
 
     def enter(self, now: float) -> int:
         """Give a permit, which must be settled exactly once, or REFUSED."""
-        if self._passing:
+        if self.passing:
             return self._permit
         if self.refusal(now) is not None:
             return REFUSED
@@ -175,7 +176,7 @@ class Breaker:
 
         `what` is a word for it, such as "ok", "503", "timeout_attempt". An attempt that is IGNORED leaves no trace.
         """
-        if not self._passing:
+        if not self.passing:
             self._settle_guarded(permit, verdict, now, seconds, what)
         elif permit != self._permit:
             self.late += 1
@@ -195,7 +196,7 @@ class Breaker:
 
     def body_broke(self, permit: int, now: float, what: str) -> None:
         """Take note that a body broke after its head had been a SUCCESS: one more FAILURE."""
-        if not self._passing:
+        if not self.passing:
             self._catch_up(now)
         if permit < self._permit:
             self.late += 1
@@ -346,7 +347,7 @@ class Breaker:
             self._at_opening = self._seen.counts(at)
         self.state = after
         self._since = at
-        self._passing = after is _CLOSED and self.forced is None
+        self.passing = after is _CLOSED and self.forced is None
         self.generation += 1
         self._permit = self._serial = self._serial + 1
         self._trials.clear()

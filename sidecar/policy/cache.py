@@ -106,10 +106,7 @@ def may_wait(read: Asked) -> bool:
 
 def may_keep(read: Asked, status: int, told: Told) -> bool:
     """Tell whether an answer may be given to anybody else at all."""
-    cc = told.cc
-    if cc.no_store or told.private or told.vary is None or (read.personal and not cc.public):
-        return False
-    return status in EXPLICIT
+    return told.open and status in EXPLICIT and (told.cc.public or not read.personal)
 
 
 class Asking:

@@ -29,11 +29,13 @@ class Told:
 
     __slots__ = (
         "age",
+        "binding",
         "cc",
         "date",
         "etag",
         "expires",
         "last_modified",
+        "open",
         "private",
         "sized",
         "stream",
@@ -50,6 +52,8 @@ class Told:
         self.last_modified: bytes | None = None
         self.vary: tuple[bytes, ...] | None = ()
         self.private = False
+        self.open = True
+        self.binding = False
         self.stream = False
         self.sized = False
         self.strip = False
@@ -90,6 +94,9 @@ def _read(fields: Fields) -> Told:
     found.private = (
         found.cc.private or b"set-cookie" in first or first.get(b"x-system-degraded", b"").lower() == b"true"
     )
+    cc = found.cc
+    found.open = not (cc.no_store or found.private or found.vary is None)
+    found.binding = cc.no_cache or cc.must_revalidate or cc.proxy_revalidate or cc.s_maxage is not None
     found.stream = first.get(b"content-type", b"").lower().startswith(_STREAMS)
     found.sized = b"content-length" in first
     found.strip = not NOT_KEPT.isdisjoint(first)

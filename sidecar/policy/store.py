@@ -172,7 +172,13 @@ class Store:
         self.entries += 1
         self.bytes += size
         while self.bytes > self.max_bytes or self.entries > self.max_entries:
-            self._evict(next(iter(keys)))
+            oldest, variants = keys.popitem(last=False)
+            if len(variants) > 1:
+                keys[oldest] = variants[1:]
+                keys.move_to_end(oldest, last=False)
+            self.entries -= 1
+            self.bytes -= variants[0].size
+            self.evicted += 1
         return True
 
     def _place(self, entry: Entry) -> bool:
@@ -184,24 +190,19 @@ class Store:
                     return False
                 self.remove(old)
                 break
-        if len(self.variants(key)) >= MAX_VARIANTS:
-            self._evict(key)
+        variants = self.variants(key)
+        if len(variants) >= MAX_VARIANTS:
+            self.remove(variants[0])
+            self.evicted += 1
         self._keys[key] = (*self.variants(key), entry)
         self._keys.move_to_end(key)
         return True
 
     def remove(self, entry: Entry) -> None:
         """Keep a copy no longer. Removing one that is not there does nothing."""
-        if self.holds(entry):
-            left = tuple([other for other in self._keys[entry.key] if other is not entry])
-            self._leave(entry, left)
-
-    def _evict(self, key: Key) -> None:
-        oldest, *left = self._keys[key]
-        self._leave(oldest, tuple(left))
-        self.evicted += 1
-
-    def _leave(self, entry: Entry, left: tuple[Entry, ...]) -> None:
+        if not self.holds(entry):
+            return
+        left = tuple([other for other in self._keys[entry.key] if other is not entry])
         if left:
             self._keys[entry.key] = left
         else:

@@ -57,15 +57,9 @@ def test_what_a_framework_may_take_for_another_request_is_passed_on(name: str) -
 def a_copy(store: Store, pairs: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Keep an answer that came to a request with these fields."""
     request = a_get(pairs)
-    entry = Entry(
-        key_of("r", request),
-        200,
-        Fields([]),
-        body,
-        stored_at=0.0,
-        lifetime=60.0,
-        outside=asked(request.fields).outside,
-    )
+    entry = Entry(key_of("r", request), 200, Fields([]), body, 0.0)
+    entry.lifetime = 60.0
+    entry.outside = asked(request.fields).outside
     assert store.put(entry, 0.0)
 
 

@@ -1,26 +1,32 @@
 """Where copies are kept: what is there, what goes first, and what a change does."""
 
+import math
+
 import pytest
 
 from sidecar.message import Fields
-from sidecar.policy.store import MAX_CHANGES, MAX_VARIANTS, OVERHEAD, Entry, Key, Store
+from sidecar.policy.store import (
+    LONG_KEY,
+    MAX_CHANGES,
+    MAX_VARIANTS,
+    OVERHEAD,
+    Entry,
+    Key,
+    Store,
+    selecting_bytes,
+)
+from tests.support.caches import a_copy
 
 
 def key(name: str = "/") -> Key:
-    return ("r", b"h", name.encode())
+    return b"r h " + name.encode()
 
 
-def an_entry(name: str = "/", body: bytes = b"", language: bytes | None = None, at: float = 0.0) -> Entry:
-    vary = () if language is None else (b"accept-language",)
-    return Entry(
-        key(name),
-        200,
-        Fields([]),
-        body,
-        stored_at=at,
-        vary=vary,
-        values=() if language is None else (language,),
-    )
+def an_entry(name: str = "/", body: bytes = b"", language: bytes | None = None) -> Entry:
+    entry = Entry(key(name), 200, Fields([]), body, 0.0)
+    if language is not None:
+        entry.vary, entry.values = (b"accept-language",), (language,)
+    return entry
 
 
 def names(store: Store, *candidates: str) -> str:
@@ -31,7 +37,7 @@ def names(store: Store, *candidates: str) -> str:
 
 
 def test_a_copy_grows_older_with_time_and_is_fresh_for_its_lifetime() -> None:
-    entry = Entry(key(), 200, Fields([]), b"", stored_at=100.0, age_at_store=5.0, lifetime=60.0)
+    entry = a_copy(key(), 200, Fields([]), b"", 100.0, age_at_store=5.0, lifetime=60.0)
 
     assert [entry.age(at) for at in (100.0, 110.5)] == [5.0, 15.5]
     assert [entry.is_fresh(at) for at in (100.0, 154.9, 155.0)] == [True, True, False]
@@ -41,12 +47,43 @@ def test_a_copy_without_a_lifetime_is_never_fresh() -> None:
     assert not an_entry().is_fresh(0.0)
 
 
-def test_a_copy_counts_with_its_section_and_its_key() -> None:
-    entry = Entry(("route", b"host", b"/path"), 200, Fields([(b"A", b"1")]), b"body", stored_at=0.0)
+def test_a_copy_has_nothing_that_was_not_said() -> None:
+    entry = Entry(b"key", 200, Fields([]), b"", 7.0)
+    unset = [name for name in Entry.__slots__ if not getattr(entry, name) and name != "fields"]
+
+    assert (entry.stored_at, entry.shown_age, entry.behind_at) == (7.0, -1, -math.inf)
+    assert set(Entry.__slots__) - set(unset) == {
+        "key",
+        "status",
+        "fields",
+        "stored_at",
+        "shown_age",
+        "behind_at",
+    }
+
+
+def test_a_copy_counts_with_its_section_its_key_and_what_chose_it() -> None:
+    entry = Entry(b"route host /path", 200, Fields([(b"A", b"1")]), b"body", 0.0)
+    store = Store(10_000, 10)
+    store.put(entry, 3.0)
 
     assert OVERHEAD == 1000
-    assert entry.size == 1000 + 4 + 2 * len(b"A: 1\r\n") + 4 + 5
-    assert repr(entry) == "<Entry ('route', b'host', b'/path') 200, 4 bytes>"
+    assert (entry.size, entry.asked_at) == (1000 + 4 + 2 * len(b"A: 1\r\n") + 16, 3.0)
+    assert repr(entry) == "<Entry b'route host /path' 200, 4 bytes>"
+
+    chosen = a_copy(
+        b"k",
+        200,
+        Fields([]),
+        b"",
+        vary=(b"a", b"b", b"c"),
+        values=(b"12345", None, b"678"),
+        outside=((b"x", b"1234"),),
+    )
+    store.put(chosen, 0.0)
+    assert (selecting_bytes(chosen), chosen.size) == (12, 1000 + 1 + 12)
+    assert selecting_bytes(a_copy(b"k", 200, Fields([]), b"", outside=((b"x", b"1"), (b"y", b"22")))) == 3
+    assert selecting_bytes(entry) == 0
 
 
 # --- what is there ---
@@ -57,9 +94,9 @@ def test_what_was_put_is_there() -> None:
 
     assert store.put(entry, 0.0) is True
 
-    assert store.variants(key()) == [entry]
+    assert store.variants(key()) == (entry,)
     assert (store.entries, store.bytes, store.evicted) == (1, entry.size, 0)
-    assert store.variants(key("/other")) == []
+    assert store.variants(key("/other")) == ()
 
 
 def test_a_newer_copy_takes_the_place_of_the_older() -> None:
@@ -68,7 +105,7 @@ def test_a_newer_copy_takes_the_place_of_the_older() -> None:
 
     store.put(new, 0.0)
 
-    assert store.variants(key()) == [new]
+    assert store.variants(key()) == (new,)
     assert (store.entries, store.bytes, store.evicted) == (1, new.size, 0)
 
 
@@ -77,12 +114,12 @@ def test_each_choice_has_a_copy_of_its_own_the_newest_last() -> None:
     german, english, plain = an_entry(language=b"de"), an_entry(language=b"en"), an_entry()
     for entry in (german, english, plain):
         store.put(entry, 0.0)
-    assert store.variants(key()) == [german, english, plain]
+    assert store.variants(key()) == (german, english, plain)
 
     again = an_entry(language=b"de")
     store.put(again, 0.0)
 
-    assert store.variants(key()) == [english, plain, again]
+    assert store.variants(key()) == (english, plain, again)
 
 
 def test_the_choices_of_one_key_are_bounded() -> None:
@@ -92,7 +129,7 @@ def test_the_choices_of_one_key_are_bounded() -> None:
         store.put(entry, 0.0)
 
     assert MAX_VARIANTS == 32
-    assert store.variants(key()) == entries[2:]
+    assert store.variants(key()) == tuple(entries[2:])
     assert (store.entries, store.evicted) == (32, 2)
 
 
@@ -104,10 +141,10 @@ def test_what_was_removed_is_gone_and_can_be_removed_again() -> None:
     store.remove(entry)
     store.remove(entry)
 
-    assert store.variants(key()) == [other]
+    assert store.variants(key()) == (other,)
     assert (store.entries, store.bytes, store.evicted) == (1, other.size, 0)
     store.remove(other)
-    assert (store.variants(key()), store.bytes) == ([], 0)
+    assert (store.variants(key()), store.bytes) == ((), 0)
 
 
 # --- what goes first ---
@@ -132,20 +169,53 @@ def test_as_many_go_as_the_new_one_needs_room() -> None:
     store = Store(4000, 100)
     for name in "abc":
         store.put(an_entry(name), 0.0)
-    assert store.bytes == 3 * 1002
+    assert store.bytes == 3 * 1005
 
     store.put(an_entry("d", b"x" * 1000), 0.0)
 
-    assert (names(store, *"abcd"), store.bytes, store.evicted) == ("cd", 3004, 2)
+    assert (names(store, *"abcd"), store.bytes, store.evicted) == ("cd", 3010, 2)
 
 
 def test_what_is_larger_than_the_store_is_not_kept() -> None:
-    fits, larger = an_entry("a", b"x" * 998), an_entry("b", b"x" * 999)
+    fits, larger = an_entry("a", b"x" * 995), an_entry("b", b"x" * 996)
     store = Store(2000, 10)
 
     assert (store.put(fits, 0.0), store.put(larger, 0.0)) == (True, False)
 
     assert (names(store, *"ab"), store.bytes) == ("a", 2000)
+
+
+def test_the_copies_of_one_key_are_used_together_and_the_oldest_of_them_goes_first() -> None:
+    store = Store(1_000_000, 4)
+    german, english, other = an_entry(language=b"de"), an_entry(language=b"en"), an_entry("/other")
+    for entry in (german, english, other):
+        store.put(entry, 0.0)
+
+    store.put(an_entry("a"), 0.0)
+    store.put(an_entry("b"), 0.0)
+
+    assert (store.variants(key()), store.entries, store.evicted) == ((english,), 4, 1)
+    store.put(an_entry("c"), 0.0)
+    assert (store.variants(key()), store.variants(key("/other")), store.evicted) == ((), (other,), 2)
+
+
+def test_a_new_copy_of_a_key_is_a_use_of_it() -> None:
+    store = Store(1_000_000, 2)
+    for name in "aba":
+        store.put(an_entry(name), 0.0)
+
+    store.put(an_entry("c"), 0.0)
+
+    assert names(store, *"abc") == "ac"
+
+
+def test_what_was_asked_for_earlier_does_not_take_the_place_of_what_was_asked_for_later() -> None:
+    store, newer, older, same = Store(10_000, 10), an_entry(), an_entry(), an_entry()
+    store.put(newer, 5.0)
+
+    assert (store.put(older, 4.9), store.variants(key()), store.entries) == (False, (newer,), 1)
+    assert (store.put(same, 5.0), store.variants(key()), store.entries) == (True, (same,), 1)
+    assert (store.holds(same), store.holds(newer)) == (True, False)
 
 
 # --- changes ---
@@ -158,7 +228,7 @@ def test_a_change_makes_all_copies_of_a_key_worthless() -> None:
 
     store.invalidate(key(), 1.0)
 
-    assert (store.entries, store.variants(key()), store.evicted) == (1, [], 0)
+    assert (store.entries, store.variants(key()), store.evicted) == (1, (), 0)
 
 
 @pytest.mark.parametrize(("asked_at", "kept"), [(4.9, False), (5.0, False), (5.1, True)])
@@ -183,6 +253,18 @@ def test_of_very_many_changes_it_is_known_at_least_that_they_were() -> None:
     assert [store.is_outdated(key("/never"), at) for at in (5000.0, 5000.1)] == [True, False]
     store.invalidate(key("/later"), 6000.0)
     assert [store.is_outdated(key(name), 5500.0) for name in ("/never", "/later")] == [False, True]
+
+
+def test_a_change_of_a_very_long_key_is_remembered_as_one_of_everything() -> None:
+    store = Store(10_000, 10)
+    prefix = len(key(""))
+
+    store.invalidate(key("x" * (LONG_KEY - prefix)), 5.0)
+    assert not store.is_outdated(key("/"), 5.0)
+    store.invalidate(key("x" * (LONG_KEY - prefix + 1)), 6.0)
+
+    assert LONG_KEY == 1024
+    assert [store.is_outdated(key("/"), at) for at in (6.0, 6.1)] == [True, False]
 
 
 # --- bodies on their way ---

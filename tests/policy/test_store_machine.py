@@ -1,6 +1,7 @@
 """The store in any order of events: within its bounds, and what was used longest ago goes first.
 
-The machine keeps its own books: a list of what must be there, the one used longest ago in front.
+The machine keeps its own books: a list of the keys, the one used longest ago in front, each with its copies, the oldest
+in front.
 """
 
 from hypothesis import settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.message import Fields
-from sidecar.policy.store import Entry, Key, Store
+from sidecar.policy.store import OVERHEAD, Entry, Key, Store
 
 MAX_BYTES = 6000
 MAX_ENTRIES = 4
@@ -19,7 +20,7 @@ SIZES = st.integers(min_value=0, max_value=MAX_BYTES)
 
 
 def key(name: bytes) -> Key:
-    return ("r", b"h", name)
+    return b"r h " + name
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -28,10 +29,23 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = Store(MAX_BYTES, MAX_ENTRIES)
-        self.there: list[Entry] = []
+        self.there: dict[bytes, list[Entry]] = {}
         self.evicted = 0
         self.now = 0.0
         self.changed: dict[bytes, float] = {}
+
+    @property
+    def held(self) -> list[Entry]:
+        return [entry for entries in self.there.values() for entry in entries]
+
+    def use(self, name: bytes) -> None:
+        self.there[name] = self.there.pop(name, [])
+
+    def drop(self, entry: Entry) -> None:
+        (name,) = [name for name, entries in self.there.items() if entry in entries]
+        self.there[name].remove(entry)
+        if not self.there[name]:
+            del self.there[name]
 
     @rule(seconds=st.integers(min_value=1, max_value=3))
     def time_passes(self, seconds: int) -> None:
@@ -39,50 +53,55 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, choice=CHOICES, size=SIZES, ago=st.integers(min_value=0, max_value=3))
     def put(self, name: bytes, choice: bytes | None, size: int, ago: int) -> None:
-        vary, values = ((), ()) if choice is None else ((b"accept-language",), (choice,))
-        entry = Entry(key(name), 200, Fields([]), b"x" * size, stored_at=self.now, vary=vary, values=values)
+        entry = Entry(key(name), 200, Fields([]), b"x" * size, self.now)
+        if choice is not None:
+            entry.vary, entry.values = (b"accept-language",), (choice,)
         asked_at = self.now - ago
-        fits = entry.size <= MAX_BYTES and asked_at > self.changed.get(name, -10.0)
+        size = OVERHEAD + size + len(entry.key) + len(choice or b"")
+        same = [old for old in self.there.get(name, []) if old.values == entry.values]
+        fits = size <= MAX_BYTES and asked_at > self.changed.get(name, -10.0)
+        fits = fits and all(old.asked_at <= asked_at for old in same)
 
         assert self.store.put(entry, asked_at) is fits
 
         if not fits:
             return
-        same = [old for old in self.there if (old.key, old.values) == (entry.key, entry.values)]
-        self.there = [old for old in self.there if old not in same]
-        self.there.append(entry)
-        while len(self.there) > MAX_ENTRIES or sum(old.size for old in self.there) > MAX_BYTES:
-            del self.there[0]
+        assert (entry.size, entry.asked_at) == (size, asked_at)
+        self.use(name)
+        self.there[name] = [old for old in self.there[name] if old not in same] + [entry]
+        while len(self.held) > MAX_ENTRIES or sum(old.size for old in self.held) > MAX_BYTES:
+            self.drop(self.held[0])
             self.evicted += 1
 
     @precondition(lambda self: self.there)
     @rule(data=st.data())
     def touch(self, data: st.DataObject) -> None:
-        entry = data.draw(st.sampled_from(self.there))
+        entry = data.draw(st.sampled_from(self.held))
         self.store.touch(entry)
-        self.there.remove(entry)
-        self.there.append(entry)
+        self.use(entry.key.removeprefix(b"r h "))
 
     @precondition(lambda self: self.there)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        entry = data.draw(st.sampled_from(self.there))
+        entry = data.draw(st.sampled_from(self.held))
         self.store.remove(entry)
-        self.there.remove(entry)
+        self.store.remove(entry)
+        self.drop(entry)
 
     @rule(name=NAMES)
     def invalidate(self, name: bytes) -> None:
         self.store.invalidate(key(name), self.now)
-        self.there = [entry for entry in self.there if entry.key != key(name)]
+        self.there.pop(name, None)
         self.changed[name] = self.now
 
     @invariant()
     def holds_what_it_must_and_no_more(self) -> None:
         store = self.store
-        held = [entry for name in (b"/a", b"/b", b"/c", b"/d") for entry in store.variants(key(name))]
-        assert sorted(map(id, held)) == sorted(map(id, self.there))
-        assert store.entries == len(self.there) <= MAX_ENTRIES
-        assert store.bytes == sum(entry.size for entry in self.there) <= MAX_BYTES
+        for name in (b"/a", b"/b", b"/c", b"/d"):
+            assert store.variants(key(name)) == tuple(self.there.get(name, []))
+        assert all(store.holds(entry) for entry in self.held)
+        assert store.entries == len(self.held) <= MAX_ENTRIES
+        assert store.bytes == sum(entry.size for entry in self.held) <= MAX_BYTES
         assert store.evicted == self.evicted
 
 

@@ -9,17 +9,17 @@ assert (got.body, status(got), results(route)) == (b"one", b"sidecar; hit; ttl=6
 from collections.abc import Callable
 from typing import Any
 
-from sidecar.message import Headers, Request
+from sidecar.message import Fields, Headers, Request
 from sidecar.pipeline.assemble import Parts
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call
 from sidecar.pipeline.stages.cache import CacheStage
 from sidecar.policy.cache import CacheSettings
-from sidecar.policy.store import Store
+from sidecar.policy.store import Entry, Key, Store
 from tests.support.exchanges import Got, Route, a_route
 from tests.support.upstream import Arrival, Step
 
-__all__ = ["a_cache", "control", "expecting", "fresh", "results", "status"]
+__all__ = ["a_cache", "a_copy", "control", "expecting", "fresh", "results", "status"]
 
 
 def a_cache(
@@ -42,6 +42,15 @@ def a_cache(
         store=store or Store(1 << 20, 100),
         invalidates=invalidates,
     )
+
+
+def a_copy(key: Key, status: int, fields: Fields, body: bytes, stored_at: float = 0.0, **more: Any) -> Entry:
+    """Make a copy. `more` sets its other attributes."""
+    entry = Entry(key, status, fields, body, stored_at)
+    for name, value in more.items():
+        assert hasattr(entry, name), name
+        setattr(entry, name, value)
+    return entry
 
 
 def results(route: Route) -> dict[str, int]:

@@ -39,7 +39,7 @@ _ANSWERED = frozenset({"ok", "status_5xx"})
 class AttemptStage(Stage):
     """Runs one attempt. `counts` is by result; `seconds` is shared by all the routes of an upstream."""
 
-    __slots__ = ("_clock", "_lane", "_loop", "counts", "seconds", "upstream")
+    __slots__ = ("_clock", "_lane", "counts", "loop", "seconds", "upstream")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AttemptStage(Stage):
         timeout: float | None,
         seconds: Histogram,
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._clock = clock
         self._lane: Lane[Exchange] | None = None if timeout is None else Lane(loop, timeout, self._expire)
         self.upstream = upstream
@@ -66,39 +66,49 @@ class AttemptStage(Stage):
 
         """
         started = self._clock()
-        lane = self._lane
-        if lane is None:
-            return await self._measured(exchange, started)
-        task = exchange.task or exchange.current_task()
-        already = task.cancelling()
-        exchange.attempt_expired = False
-        lane.start(exchange)
+        already = self.begin(exchange)
         try:
             reply = await self.next(exchange)
         except BaseException as error:
-            self._stop(lane, exchange)
+            late = self.broke(exchange, started, already, error)
+            if late is None:
+                raise
+            raise late from None
+        self.answered(exchange, started, reply)
+        return reply
+
+    def begin(self, exchange: Exchange) -> int:
+        """Start the timer. Gives how often the task was being cancelled already, for `broke`."""
+        lane = self._lane
+        if lane is None:
+            return 0
+        task = exchange.task or exchange.current_task()
+        exchange.attempt_expired = False
+        lane.start(exchange)
+        return task.cancelling()
+
+    def answered(self, exchange: Exchange, started: float, reply: Reply) -> None:
+        """Take note of the head of an answer."""
+        if self._lane is not None:
+            self._stop(self._lane, exchange)
+        self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
+
+    def broke(
+        self, exchange: Exchange, started: float, already: int, error: BaseException
+    ) -> AttemptTimeout | None:
+        """Take note of an attempt without an answer. Gives what to raise instead of `error`, if it was our timer."""
+        if self._lane is not None:
+            self._stop(self._lane, exchange)
             if (
                 exchange.attempt_expired
-                and task.uncancel() <= already
+                and exchange.current_task().uncancel() <= already
                 and isinstance(error, asyncio.CancelledError)
             ):
                 timeout = AttemptTimeout()
                 self._note(exchange, started, timeout.fate)
-                raise timeout from None
-            self._note(exchange, started, _result(error))
-            raise
-        self._stop(lane, exchange)
-        self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
-        return reply
-
-    async def _measured(self, exchange: Exchange, started: float) -> Reply:
-        try:
-            reply = await self.next(exchange)
-        except BaseException as error:
-            self._note(exchange, started, _result(error))
-            raise
-        self._note(exchange, started, "ok" if reply.status < 500 else "status_5xx")
-        return reply
+                return timeout
+        self._note(exchange, started, _result(error))
+        return None
 
     def _note(self, exchange: Exchange, started: float, result: str) -> None:
         now = self._clock()
@@ -118,9 +128,9 @@ class AttemptStage(Stage):
 
     def _expire(self, exchange: Exchange) -> None:
         bound = self._lane.delay if self._lane is not None else 0.0
-        left = exchange.upload_left(bound, self._loop.time())
+        left = exchange.upload_left(bound, self.loop.time())
         if left > 0.001:
-            exchange.attempt_timer = self._loop.call_later(left, self._expire, exchange)
+            exchange.attempt_timer = self.loop.call_later(left, self._expire, exchange)
             return
         exchange.attempt_expired = True
         if exchange.task is not None:

@@ -113,8 +113,7 @@ class BreakerPermit(_Shadowed):
 
         """
         breaker = self.breaker
-        time = self._loop.time
-        began = time()
+        began = self._loop.time()
         permit = breaker.enter(began)
         if permit < 0:
             self._refuse(exchange, breaker.refusal(began))
@@ -122,11 +121,21 @@ class BreakerPermit(_Shadowed):
         try:
             reply = await self.next(exchange)
         except BaseException as error:
-            now = time()
-            verdict, what = self._verdict(exchange, error, now - began)
-            breaker.settle(permit, verdict, now, now - began, what)
+            self.broke(exchange, permit, began, error)
             raise
-        now = time()
+        self.answered(permit, began, reply)
+        return reply
+
+    def broke(self, exchange: Exchange, permit: int, began: float, error: BaseException) -> None:
+        """Settle the permit of an attempt without an answer."""
+        now = self._loop.time()
+        verdict, what = self._verdict(exchange, error, now - began)
+        self.breaker.settle(permit, verdict, now, now - began, what)
+
+    def answered(self, permit: int, began: float, reply: Reply) -> None:
+        """Settle the permit of an attempt by the head of its answer."""
+        breaker = self.breaker
+        now = self._loop.time()
         status = reply.status
         if status in self._count:
             breaker.settle(permit, FAILURE, now, now - began, str(status))
@@ -139,7 +148,6 @@ class BreakerPermit(_Shadowed):
                 reply.on_close(partial(self._closed, permit, body))
             else:
                 breaker.body_ended(permit)
-        return reply
 
     def _verdict(self, exchange: Exchange, error: BaseException, seconds: float) -> tuple[int, str]:
         if isinstance(error, UpstreamFailed):

@@ -32,6 +32,8 @@ __all__ = ["BulkheadStage"]
 
 _OVERLOADED = (503, 504)
 
+Leave = Callable[[float, float], None]
+
 
 class _Waiter(Ticket):
     """A ticket that wakes whoever waits for it."""
@@ -75,18 +77,28 @@ class BulkheadStage(Stage):
                 await self._wait(exchange)
             elif not self._slip_in(exchange):
                 leave = bulkhead.slip_out
-        clock = exchange.clock
-        started = clock()
+        started = exchange.clock()
         try:
             reply = await self.next(exchange)
         except BaseException as error:
-            now = clock()
-            if isinstance(error, UpstreamFailed):
-                bulkhead.failed(now)
-            elif exchange.total_expired:
-                bulkhead.gave_up(now - started, now)
-            leave(started, now)
+            self.broke(exchange, started, leave, error)
             raise
+        self.answered(exchange, started, leave, reply)
+        return reply
+
+    def broke(self, exchange: Exchange, started: float, leave: Leave, error: BaseException) -> None:
+        """Give back the slot of an attempt without an answer, and learn from that."""
+        bulkhead = self.bulkhead
+        now = exchange.clock()
+        if isinstance(error, UpstreamFailed):
+            bulkhead.failed(now)
+        elif exchange.total_expired:
+            bulkhead.gave_up(now - started, now)
+        leave(started, now)
+
+    def answered(self, exchange: Exchange, started: float, leave: Leave, reply: Reply) -> None:
+        """Learn from the head of an answer, and give back its slot with the end of its body."""
+        clock = exchange.clock
         now = clock()
         status = reply.status
         if status < 500:
@@ -94,15 +106,14 @@ class BulkheadStage(Stage):
             seconds = now - started
             if body is not None:  # its upload is the client's time, not the upstream's
                 seconds = min(seconds, self._loop.time() - body.moved_at)
-            bulkhead.answered(seconds, now)
+            self.bulkhead.answered(seconds, now)
         elif status in _OVERLOADED:
-            bulkhead.failed(now)
+            self.bulkhead.failed(now)
         content = reply.body
         if content.__class__ is bytes or (content is None and reply.tunnel is None):
             leave(started, now)
         else:
             reply.on_close(partial(_end, leave, started, clock))
-        return reply
 
     async def _wait(self, exchange: Exchange) -> None:
         bulkhead = self.bulkhead
@@ -145,7 +156,7 @@ class BulkheadStage(Stage):
 
 
 def _end(
-    leave: Callable[[float, float], None],
+    leave: Leave,
     started: float,
     clock: Callable[[], float],
     error: BaseException | None,  # noqa: ARG001 -- what every closer gets; a slot comes free whatever the end was

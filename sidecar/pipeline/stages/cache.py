@@ -152,14 +152,16 @@ class CacheStage(Stage):
             self.results["miss"] += 1
             raise NotCached
         if self._coalesce and (read.plain or may_wait(read)):
-            flight = found.key + b" " + found.request.method + b" " + read.variant
-            if not self._flights.is_alone(flight, found.asked_at):
-                # Nobody follows one whose answer may be a 304 to its own client's question.
-                leads = (found.copy is not None or not read.conditional) and self._flights.lead(flight)
-                if leads:
-                    found.flight = flight
-                elif flight in self._flights:
+            flight = b"%b %b %b" % (found.key, found.request.method, read.variant)
+            if self._flights.is_alone(flight, found.asked_at):
+                pass
+            elif found.copy is None and read.conditional:  # its answer may be a 304, to its own client only
+                if flight in self._flights:
                     return await self._follow(exchange, found, flight)
+            elif self._flights.lead(flight):
+                found.flight = flight
+            else:
+                return await self._follow(exchange, found, flight)
         copy = found.copy
         if copy is not None and is_validatable(copy):
             return await self._revalidate(exchange, found, copy)

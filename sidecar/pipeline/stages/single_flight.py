@@ -64,9 +64,10 @@ class Flights:
 
     def lead(self, key: bytes) -> bool:
         """Begin a flight. False: somebody asks for `key` already."""
-        before = len(self._waiting)
-        self._waiting.setdefault(key, None)
-        return len(self._waiting) != before
+        if key in self._waiting:
+            return False
+        self._waiting[key] = None
+        return True
 
     def is_alone(self, key: bytes, now: float) -> bool:
         """Tell whether waiting for `key` was in vain just now."""
@@ -77,9 +78,12 @@ class Flights:
 
     def land(self, key: bytes, entry: Entry | None) -> None:
         """End a flight: `entry` is for all who wait, None is that each asks on its own. Nothing if there is none."""
-        for follower in self._waiting.pop(key, None) or ():
-            if not follower.done():
-                follower.set_result(ALONE if entry is None else entry)
+        followers = self._waiting.pop(key, None)
+        if followers:
+            landed = ALONE if entry is None else entry
+            for follower in followers:
+                if not follower.done():
+                    follower.set_result(landed)
 
     def land_alone(self, key: bytes, now: float) -> None:
         """End a flight whose answer is for its leader only, and expect the same of the next ones."""
