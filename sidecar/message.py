@@ -27,6 +27,7 @@ __all__ = [
     "HIGH_WATER",
     "IDEMPOTENT",
     "NO_FIELDS",
+    "Allowance",
     "Body",
     "Fields",
     "Headers",
@@ -96,20 +97,39 @@ class Fields:
 NO_FIELDS = Fields(())
 
 
+class Allowance:
+    """How many bytes may be kept in all, of all bodies together. `left` is what nobody has taken."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes. False: there are not so many left, and nothing was taken."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
 class Body:
     """One body under way. `moved_at` is the time of the last sign of life, read from `clock`.
 
     `limit` bounds its size in bytes; past it the body fails with what `on_limit` gives.
 
-    A body that may have to be sent again is told to `keep` what passes through it, up to so many bytes; `rewind` then
-    puts it all back in front, for another drain. It goes through while it is kept, so a body larger than that is
-    streamed like any other, and simply cannot be rewound.
+    A body that may have to be sent again is told to `keep` what passes through it, up to so many bytes, and up to what an
+    `Allowance` has left for all such bodies; `rewind` then puts it all back in front, for another drain. It goes through
+    while it is kept, so a body larger than that is streamed like any other, and simply cannot be rewound.
     """
 
     __slots__ = (
+        "_allowance",
+        "_claimed",
         "_clock",
         "_keep",
         "_kept",
+        "_kept_size",
         "_on_end",
         "_pieces",
         "_sink",
@@ -149,7 +169,10 @@ class Body:
         self.on_limit: Callable[[], BaseException] | None = None
         self.idle: float | None = None  # the longest stand-still that is allowed, in seconds
         self._kept: list[bytes] | None = None  # what has passed through, while it may be asked for again
-        self._keep = 0  # how many bytes more may be kept
+        self._kept_size = 0
+        self._keep = 0  # how many bytes may be kept
+        self._allowance: Allowance | None = None
+        self._claimed = 0  # of the allowance; what was rewound is still there, and so still counted
         self.began_at = self.moved_at = clock()
 
     def __repr__(self) -> str:
@@ -245,7 +268,7 @@ class Body:
         self.held = False
         self.resume()
 
-    def keep(self, most: int) -> bool:
+    def keep(self, most: int, allowance: Allowance | None = None) -> bool:
         """Begin, before anything was drained, to keep what goes to whoever drains, up to `most` bytes.
 
         False: somebody further out keeps it already, who is also the one to `forget` it.
@@ -254,7 +277,9 @@ class Body:
             self._keep = max(self._keep, most)
             return False
         self._kept = []
+        self._kept_size = 0
         self._keep = most
+        self._allowance = allowance
         return True
 
     def rewind(self) -> bool:
@@ -268,22 +293,29 @@ class Body:
         self._sink = self._on_end = None
         self.held = False
         self._kept = []
-        for piece in reversed(kept):
-            self._pieces.appendleft(piece)
-            self._keep += len(piece)
-            self.waiting += len(piece)
+        self._pieces.extendleft(reversed(kept))
+        self.waiting += self._kept_size
+        self._kept_size = 0
         return True
 
     def forget(self) -> None:
         """Keep nothing any more."""
         self._kept = None
+        if self._allowance is not None:
+            self._allowance.left += self._claimed
+            self._allowance = None
+        self._claimed = 0
 
     def _remember(self, data: bytes) -> None:
-        self._keep -= len(data)
-        if self._keep < 0:
-            self._kept = None
-        elif self._kept is not None:
-            self._kept.append(data)
+        kept = self._kept
+        assert kept is not None  # noqa: S101 -- the callers have looked
+        self._kept_size = size = self._kept_size + len(data)
+        more = size - self._claimed
+        if size > self._keep or (more > 0 and self._allowance is not None and not self._allowance.take(more)):
+            self.forget()
+            return
+        self._claimed = max(self._claimed, size)
+        kept.append(data)
 
     async def read(self) -> bytes:
         """Give the next piece, b"" at the end.

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import ClientGone
-from sidecar.message import HIGH_WATER, Body
+from sidecar.message import HIGH_WATER, Allowance, Body
 
 
 class Drain:
@@ -263,3 +263,72 @@ async def test_what_was_read_comes_again_too() -> None:
     body.finish()
 
     assert Drain(body).got == b"onetwo"
+
+
+def test_all_bodies_together_keep_no_more_than_there_is_allowance_for() -> None:
+    allowance = Allowance(10)
+    first, second = Body(lambda: 0.0), Body(lambda: 0.0)
+    for body in (first, second):
+        body.keep(100, allowance)
+        body.feed(b"sixsix")
+        body.finish()
+
+    assert (Drain(first).got, Drain(second).got) == (b"sixsix", b"sixsix")
+
+    assert (first.rewind(), second.rewind(), allowance.left) == (True, False, 4)
+    assert Drain(first).got == b"sixsix"
+    assert allowance.left == 4, "what comes again is counted once"
+    first.forget()
+    second.forget()
+    assert allowance.left == 10
+
+
+def test_what_waits_to_be_sent_again_still_counts() -> None:
+    allowance = Allowance(10)
+    body = Body(lambda: 0.0)
+    body.keep(100, allowance)
+    body.feed(b"sixsix")
+    Drain(body)
+
+    assert body.rewind()
+
+    assert allowance.left == 4
+
+
+def test_a_body_that_turned_out_too_large_gives_back_what_it_had() -> None:
+    allowance = Allowance(10)
+    body = Body(lambda: 0.0)
+    body.keep(8, allowance)
+    drain = Drain(body)
+    body.feed(b"sixsix")
+    assert allowance.left == 4
+
+    body.feed(b"more")
+
+    assert (allowance.left, body.rewind(), drain.got) == (10, False, b"sixsixmore")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("fdrx"), st.integers(1, 6)), max_size=40))
+def test_the_allowance_is_whole_again_when_all_have_forgotten(steps: list[tuple[int, str, int]]) -> None:
+    allowance = Allowance(12)
+    bodies = [Body(lambda: 0.0) for _ in range(3)]
+    for body in bodies:
+        body.keep(9, allowance)
+    for number, step, size in steps:
+        body = bodies[number]
+        if step == "f":
+            body.feed(b"x" * size)
+        elif step == "d":
+            body.pipe(lambda _: None, lambda _: None)
+        elif step == "r":
+            body.detach()
+            body.rewind()
+        else:
+            body.forget()
+            body.keep(9, allowance)
+        assert 0 <= allowance.left <= 12
+
+    for body in bodies:
+        body.forget()
+
+    assert allowance.left == 12

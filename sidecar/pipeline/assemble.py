@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sidecar.counts import Histogram
-from sidecar.message import Reply
+from sidecar.message import Allowance, Reply
 from sidecar.pipeline.answers import Answers
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call, Stage, compose
@@ -97,7 +97,7 @@ class Parts:
     """What the stages of every route share.
 
     `clock` measures, `wall` is the time of day (Unix, seconds), `chance` gives numbers in [0, 1), and `spawn` runs what
-    goes on after an answer in a task that somebody owns.
+    goes on after an answer in a task that somebody owns. `kept` bounds the request bodies that are kept, all together.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -107,6 +107,7 @@ class Parts:
     spawn: Callable[[Coroutine[Any, Any, None]], bool]
     chance: Callable[[], float]
     wall: Callable[[], float]
+    kept: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,9 @@ def _around(policy: Policy, parts: Parts) -> list[Stage]:
     if policy.fallback:
         ladder = Ladder(policy.route, parts.loop, parts.clock, policy.store, policy.others)
         kept = policy.retry.body_buffer if policy.retry is not None else RetrySettings().body_buffer
-        stages.append(FallbackStage(policy.fallback, ladder, parts.on_fault, body_buffer=kept))
+        stages.append(
+            FallbackStage(policy.fallback, ladder, parts.on_fault, body_buffer=kept, kept=parts.kept)
+        )
     if policy.store is not None and policy.cache is not None:
         stages.append(
             CacheStage(
@@ -186,7 +189,9 @@ def _around(policy: Policy, parts: Parts) -> list[Stage]:
     if total is not None:
         stages.append(TotalDeadline(parts.loop, total))
     if policy.retry is not None:
-        stages.append(RetryStage(policy.retry, policy.budget, parts.loop, parts.chance, parts.wall))
+        stages.append(
+            RetryStage(policy.retry, policy.budget, parts.loop, parts.chance, parts.wall, kept=parts.kept)
+        )
     return stages
 
 

@@ -47,6 +47,7 @@ class Exchange:
     blocked: dict[str, int] | None = None  # where a retry is configured: why there was none, counted
     extra: tuple[tuple[bytes, bytes], ...] = ()
     would: tuple[str, ...] = ()
+    behind = False  # it goes on behind an answer that its client has already: nobody waits for it
     queued = 0.0  # seconds spent in queues of bulkheads
     idle: float | None = None
     lifetime: float | None = None

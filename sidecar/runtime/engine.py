@@ -11,6 +11,7 @@ from sidecar.config.model import Config, RouteConfig, UpstreamConfig
 from sidecar.config.pattern import parse_header, parse_host, parse_method, parse_path, parse_regex
 from sidecar.config.router import RouteMatch, Router
 from sidecar.counts import Histogram
+from sidecar.message import Allowance
 from sidecar.pipeline.answers import Answers
 from sidecar.pipeline.assemble import Parts, Pipeline, assemble
 from sidecar.pipeline.dispatch import NO_ROUTE, Dispatcher
@@ -26,6 +27,8 @@ from sidecar.telemetry.record import Record, Recorder
 from sidecar.wire.pool import Pool, connector
 
 __all__ = ["Engine", "build"]
+
+_KEPT = 64 << 20  # bytes of request bodies that are kept for another attempt, of all requests together
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def build(
         spawn=background.spawn,
         chance=random,
         wall=time,
+        kept=Allowance(_KEPT),
     )
     pools = {name: _pool(name, upstream, loop) for name, upstream in config.upstreams.items()}
     seconds = {name: Histogram() for name in pools}

@@ -1,8 +1,9 @@
 """The decision record: for every request, what was decided and why, in plain values.
 
 `Recorder` is the pipeline's sink. It counts (plain integers that the metrics read), keeps the last records, and hands
-those worth a line to the log. Two rings keep them: `records` of the requests that did not simply end well, and up to 128 of
-those that did (`ok`, or answered by the cache), so that a busy second of good answers does not wash away the one that somebody will ask about.
+those worth a line to the log. Two rings keep them: `records` of the requests that did not simply end well, and up to 128
+of those that did (`ok`, or answered by the cache), so that a busy second of good answers does not wash away the one that
+somebody will ask about.
 """
 
 from collections import deque

@@ -4,26 +4,25 @@ from typing import Any
 
 import pytest
 
-from sidecar.message import Fields, Headers, Request
+from sidecar.message import NO_FIELDS, Fields, Headers, Request
 from sidecar.policy.cache import (
+    MAX_SELECTING,
     REQUEST,
     STALE,
     Asking,
     CacheSettings,
-    Terms,
     changed_keys,
     find,
     is_validatable,
     is_worth_keeping,
+    judged,
     kept_fields,
     key_of,
-    make_entry,
     may_keep,
     may_share,
     may_stand_in,
     may_use_meanwhile,
     may_wait,
-    terms,
     usable_copy,
     why_not,
 )
@@ -31,18 +30,26 @@ from sidecar.policy.cache_control import parse
 from sidecar.policy.cache_request import asked
 from sidecar.policy.cache_response import Told, told
 from sidecar.policy.store import Entry, Store
+from tests.support.caches import a_copy as a_copy_of
 from tests.support.exchanges import a_body, a_request
 
-KEY = ("r", b"h", b"/")
+KEY = b"r h /"
 WHEN = 784111777
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 
 
-def a_copy(**more: Any) -> Entry:
+def a_copy(status: int = 200, **more: Any) -> Entry:
     """Make a copy that was stored at 100 and is fresh until 160."""
-    return Entry(
-        KEY, more.pop("status", 200), Fields([]), b"x", **({"stored_at": 100.0, "lifetime": 60.0} | more)
-    )
+    return a_copy_of(KEY, status, Fields([]), b"x", **({"stored_at": 100.0, "lifetime": 60.0} | more))
+
+
+def an_asking(request: Request, asked_at: float = 0.0) -> Asking:
+    return Asking(request, KEY, asked(request.fields), b"uri-miss", asked_at)
+
+
+def judge(told_: Told, status: int = 200, request: Request | None = None, **settings: Any) -> Entry:
+    """Judge an answer that came at WHEN, 7 seconds after it was asked for."""
+    return judged(an_asking(request or get(), 93.0), status, told_, CacheSettings(**settings), WHEN, 100.0)
 
 
 def a_response(control: str = "", **more: str) -> Told:
@@ -59,11 +66,9 @@ def get(method: str = "GET", **fields: str) -> Request:
 
 
 def test_a_key_is_route_host_and_target() -> None:
-    assert key_of("r", a_request(target="/A?b=C", host=b"Example.COM:80")) == (
-        "r",
-        b"example.com:80",
-        b"/A?b=C",
-    )
+    request = a_request(target="/A?b=C", host=b"Example.COM:80")
+
+    assert key_of("r", request) == b"r example.com:80 /A?b=C"
 
 
 def test_the_newest_copy_that_vary_lets_stand_is_found() -> None:
@@ -135,8 +140,9 @@ def test_the_age_on_arrival_counts() -> None:
         ({}, True),
         ({"accept": "x"}, True),
         ({"if_none_match": "x"}, True),
-        ({"cache_control": "max-age=1"}, True),
-        ({"cache_control": "max-age=0"}, False),
+        ({"cache_control": "max-stale=1"}, True),
+        ({"cache_control": "max-age=1"}, False),
+        ({"cache_control": "min-fresh=1"}, False),
         ({"cache_control": "no-cache"}, False),
         ({"cache_control": "no-store"}, False),
         ({"cookie": "a"}, False),
@@ -180,8 +186,8 @@ def test_what_may_be_kept_by_its_status(status: int, kept: bool) -> None:
     assert may_keep(asked(get().fields), status, a_response("max-age=5")) is kept
 
 
-def values(found: Terms) -> tuple[object, ...]:
-    return (found.age, found.fresh, found.said, found.must_revalidate, found.swr, found.sie)
+def said(entry: Entry) -> tuple[object, ...]:
+    return (entry.age_at_store, entry.lifetime, entry.said, entry.must_revalidate, entry.swr, entry.sie)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +206,9 @@ def values(found: Terms) -> tuple[object, ...]:
 def test_what_the_origin_says_of_serving_stale_goes_before_what_the_route_says(
     control: str, expected: tuple[object, ...]
 ) -> None:
-    settings = CacheSettings(stale_while_revalidate=10.0, stale_if_error=20.0)
+    entry = judge(a_response(control), stale_while_revalidate=10.0, stale_if_error=20.0)
 
-    assert values(terms(a_response(control), 200, settings, WHEN, 7.0)) == expected
+    assert said(entry) == expected
 
 
 @pytest.mark.parametrize(
@@ -216,19 +222,21 @@ def test_what_the_origin_says_of_serving_stale_goes_before_what_the_route_says(
     ],
 )
 def test_a_route_that_overrides_the_origin_has_the_say(control: str) -> None:
-    settings = CacheSettings(
-        fresh_for=60.0, stale_while_revalidate=10.0, stale_if_error=20.0, override_origin=True
+    entry = judge(
+        a_response(control),
+        fresh_for=60.0,
+        stale_while_revalidate=10.0,
+        stale_if_error=20.0,
+        override_origin=True,
     )
 
-    found = values(terms(a_response(control), 200, settings, WHEN, 7.0))
-
-    assert (found[:2], found[3:]) == ((7.0, 67.0), (False, 10.0, 20.0))
+    assert (said(entry)[:2], said(entry)[3:]) == ((7.0, 67.0), (False, 10.0, 20.0))
 
 
 def test_expires_counts_from_the_time_of_day_where_there_is_no_date() -> None:
-    found = terms(a_response(expires=DATE.decode()), 200, CacheSettings(), WHEN - 30.0, 0.0)
+    response = a_response(expires="Sun, 06 Nov 1994 08:50:07 GMT")
 
-    assert (found.fresh, found.said) == (30, 30)
+    assert said(judge(response))[:3] == (7.0, 30, 30)
 
 
 @pytest.mark.parametrize(
@@ -245,8 +253,8 @@ def test_expires_counts_from_the_time_of_day_where_there_is_no_date() -> None:
         ("max-age=0", {"etag": "x"}, 404, {}, True),
         ("", {}, 200, {"fresh_for": 1.0}, True),
         ("", {}, 404, {"fresh_for": 1.0}, False),
-        ("", {}, 200, {"stale_while_revalidate": 1.0}, True),
-        ("", {}, 200, {"stale_if_error": 1.0}, True),
+        ("", {}, 200, {"stale_while_revalidate": 0.5}, True),
+        ("", {}, 200, {"stale_if_error": 0.5}, True),
         ("", {}, 200, {"keep_for": 1.0}, True),
         ("no-cache", {}, 200, {"keep_for": 1.0}, True),
         ("", {}, 404, {"keep_for": 1.0}, False),
@@ -259,35 +267,48 @@ def test_expires_counts_from_the_time_of_day_where_there_is_no_date() -> None:
 def test_a_copy_that_would_never_be_used_is_not_kept(
     control: str, more: dict[str, str], status: int, settings: dict[str, Any], kept: bool
 ) -> None:
-    asked_for = CacheSettings(**settings)
-    found = terms(a_response(control, **more), status, asked_for, WHEN, 7.0)
+    entry = judge(a_response(control, **more), status, **settings)
 
-    assert is_worth_keeping(found, asked_for) is kept
+    assert is_worth_keeping(entry, CacheSettings(**settings)) is kept
+
+
+@pytest.mark.parametrize(("length", "kept"), [(MAX_SELECTING, True), (MAX_SELECTING + 1, False)])
+def test_what_is_chosen_by_values_of_kilobytes_is_not_kept(length: int, kept: bool) -> None:
+    assert MAX_SELECTING == 2048
+    response = a_response("max-age=60", vary="X")
+    chosen = judge(response, request=get(x="v" * length))
+    outside = judge(a_response("max-age=60"), request=get(x_forwarded_host="v" * length))
+
+    assert [is_worth_keeping(entry, CacheSettings(keep_for=1.0)) for entry in (chosen, outside)] == [kept] * 2
 
 
 @pytest.mark.parametrize(
     ("control", "status", "shared", "overridden"),
     [
         ("", 200, True, True),
-        ("max-age=1", 200, True, True),
+        ("", 499, True, True),
+        ("", 500, False, False),
+        ("max-age=8", 200, True, True),
+        ("max-age=7", 200, False, True),
         ("max-age=0", 200, False, True),
         ("no-cache", 200, False, True),
         ("no-cache, max-age=9", 200, False, True),
+        ("max-age=7, must-revalidate", 200, False, True),
         ("", 404, True, True),
         ("", 501, False, False),
-        ("max-age=1", 501, True, True),
+        ("max-age=8", 501, True, True),
     ],
 )
 def test_what_may_be_shared_with_those_who_ask_meanwhile(
     control: str, status: int, shared: bool, overridden: bool
 ) -> None:
     for override, expected in ((False, shared), (True, overridden)):
-        settings = CacheSettings(override_origin=override)
-        assert may_share(terms(a_response(control), status, settings, WHEN, 0.0), settings) is expected
+        response = a_response(control)
+        entry = judge(response, status, override_origin=override)
+        assert may_share(entry, response, CacheSettings(override_origin=override)) is expected
 
 
 def test_a_copy_has_what_was_worked_out() -> None:
-    request = get(accept_language="de")
     response = a_response(
         "public, max-age=60, stale-while-revalidate=1, stale-if-error=2",
         vary="Accept-Language",
@@ -295,29 +316,28 @@ def test_a_copy_has_what_was_worked_out() -> None:
         last_modified="then",
         date=DATE.decode(),
     )
-    asking = Asking(request, KEY, asked(request.fields), b"uri-miss", 50.0)
-    fields = Fields([(b"A", b"1")])
 
-    entry = make_entry(asking, terms(response, 203, CacheSettings(), WHEN, 7.0), fields, b"body", 100.0)
+    entry = judge(response, 203, get(accept_language="de", x_forwarded_proto="https"))
 
-    assert (entry.key, entry.status, entry.fields, entry.body) == (KEY, 203, fields, b"body")
-    assert (entry.stored_at, entry.age_at_store, entry.lifetime) == (100.0, 7.0, 60)
+    assert (entry.key, entry.status, entry.fields, entry.body) == (KEY, 203, NO_FIELDS, b"")
+    assert (entry.stored_at, said(entry)) == (100.0, (7.0, 60, 60, False, 1, 2))
     assert (entry.vary, entry.values) == ((b"accept-language",), (b"de",))
-    assert (entry.swr, entry.sie, entry.must_revalidate, entry.public) == (1, 2, False, True)
+    assert (entry.outside, entry.public) == (((b"x-forwarded-proto", b"https"),), True)
     assert (entry.etag, entry.last_modified, entry.date) == (b'"1"', b"then", WHEN)
-    assert (asking.copy, asking.flight) == (None, None)
 
 
 def test_a_copy_of_what_does_not_vary_is_for_all() -> None:
-    request = get()
-    asking = Asking(request, KEY, asked(request.fields), b"uri-miss", 50.0, copy=a_copy())
+    entry = judge(a_response("s-maxage=5"))
 
-    entry = make_entry(
-        asking, terms(a_response("s-maxage=5"), 200, CacheSettings(), WHEN, 0.0), Fields([]), b"", 1.0
-    )
+    assert (entry.vary, entry.values, entry.outside) == ((), (), ())
+    assert (entry.must_revalidate, entry.public, entry.date) == (True, False, None)
 
-    assert (entry.vary, entry.values, entry.must_revalidate, entry.public) == ((), (), True, False)
-    assert asking.copy is not None
+
+def test_an_asking_begins_with_nothing() -> None:
+    asking = an_asking(get(), 5.0)
+
+    assert (asking.key, asking.why, asking.asked_at) == (KEY, b"uri-miss", 5.0)
+    assert (asking.copy, asking.flight, asking.capture) == (None, None, None)
 
 
 # --- the section of a copy ---
@@ -354,11 +374,9 @@ def test_a_section_is_dated_and_sized_and_rid_of_what_is_not_kept() -> None:
 
 
 def test_a_copy_with_a_validator_can_be_asked_about() -> None:
-    assert [is_validatable(a_copy(**more)) for more in ({}, {"etag": b"x"}, {"last_modified": b"x"})] == [
-        False,
-        True,
-        True,
-    ]
+    copies = [a_copy(), a_copy(etag=b"x"), a_copy(last_modified=b"x")]
+
+    assert [is_validatable(copy) for copy in copies] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -367,6 +385,7 @@ def test_a_copy_with_a_validator_can_be_asked_about() -> None:
         ("", 170.0, 10.0, True),
         ("", 170.1, 10.0, False),
         ("", 160.0, 0.0, False),
+        ("", 160.5, 0.5, True),
         ("max-stale=1", 165.0, 10.0, True),
         ("no-cache", 165.0, 10.0, False),
         ("max-age=99", 165.0, 10.0, False),
@@ -385,6 +404,7 @@ def test_what_may_be_served_while_it_is_fetched_again(
         (170.0, {"sie": 10.0}, True),
         (170.1, {"sie": 10.0}, False),
         (110.0, {"sie": 10.0}, True),
+        (160.5, {"sie": 0.5}, True),
         (110.0, {"sie": 0.0}, False),
         (170.0, {"sie": 10.0, "must_revalidate": True}, False),
     ],
@@ -477,5 +497,5 @@ def test_a_change_reaches_its_target_and_what_it_names_on_the_same_host(
     fields = Fields([(name, location)] if location is not None else [])
 
     assert changed_keys(request, fields, ("a", "b")) == [
-        (route, b"example.com", target) for route in ("a", "b") for target in targets
+        route + b" example.com " + target for route in (b"a", b"b") for target in targets
     ]

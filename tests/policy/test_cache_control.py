@@ -88,6 +88,22 @@ def test_long_fields_are_read_as_well() -> None:
     assert said(b"x, " * 100 + b"no-store") == {"no_store": True}
 
 
+def test_what_is_not_said_is_not_there() -> None:
+    flags = (
+        "no_store",
+        "no_cache",
+        "private",
+        "public",
+        "must_revalidate",
+        "proxy_revalidate",
+        "only_if_cached",
+    )
+    numbers = ("max_age", "s_maxage", "min_fresh", "max_stale", "stale_while_revalidate", "stale_if_error")
+
+    assert [getattr(NOTHING, name) for name in flags] == [False] * 7
+    assert [getattr(NOTHING, name) for name in numbers] == [None] * 6
+
+
 def test_what_is_read_shows_itself() -> None:
     assert repr(parse(b"max-age=1")) == "Directives({'max_age': 1})"
     assert repr(NOTHING) == "Directives({})"

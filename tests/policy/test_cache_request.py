@@ -3,6 +3,7 @@
 import pytest
 
 from sidecar.message import Fields
+from sidecar.policy import cache_request
 from sidecar.policy.cache_control import NOTHING
 from sidecar.policy.cache_request import asked, selecting
 from tests.support.exchanges import a_request
@@ -86,6 +87,15 @@ def test_what_answers_are_chosen_by_most_often_is_kept_together() -> None:
         (b"accept-language", b"c"),
         (b"origin", b"d"),
     )
+    assert read.variant == b"accept: a\r\naccept-encoding: b\r\naccept-language: c\r\norigin: d\r\n"
+    assert asked(section((b"X", b"x"))).variant == b""
+
+
+def test_where_the_caller_came_in_is_part_of_what_it_asks_for() -> None:
+    read = asked(section((b"X-Forwarded-Proto", b"https"), (b"Forwarded", b"for=x; host=a ;proto=http")))
+
+    assert read.outside == ((b"x-forwarded-proto", b"https"), (b"forwarded", b"host=a ;proto=http"))
+    assert (read.negotiation, read.plain) == (read.outside, True)
 
 
 def test_a_section_is_read_once() -> None:
@@ -109,6 +119,7 @@ def test_what_is_remembered_is_bounded() -> None:
         asked(section((b"A", b"2")))
 
     assert asked(first) is not before
+    assert len(cache_request._memo) <= 512
 
 
 # --- the fields that choose ---

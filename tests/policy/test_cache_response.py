@@ -3,6 +3,7 @@
 import pytest
 
 from sidecar.message import Fields
+from sidecar.policy import cache_response
 from sidecar.policy.cache_control import MOST, NOTHING
 from sidecar.policy.cache_response import Told, told
 
@@ -21,11 +22,13 @@ def values(found: Told) -> dict[str, object]:
 def test_most_sections_say_nothing_to_a_cache() -> None:
     assert values(read((b"Server", b"x"))) == {
         "age": 0,
+        "binding": False,
         "cc": NOTHING,
         "date": None,
         "etag": None,
         "expires": None,
         "last_modified": None,
+        "open": True,
         "private": False,
         "sized": False,
         "stream": False,
@@ -105,6 +108,36 @@ def test_what_is_meant_for_one_or_stands_in_for_an_answer_is_private(field: tupl
     assert read(field).private
 
 
+@pytest.mark.parametrize(
+    ("field", "open_"),
+    [
+        ((b"Cache-Control", b"public"), True),
+        ((b"Vary", b"a"), True),
+        ((b"Vary", b"*"), False),
+        ((b"Cache-Control", b"no-store"), False),
+        ((b"Cache-Control", b"private"), False),
+        ((b"Set-Cookie", b"a=b"), False),
+    ],
+)
+def test_what_may_be_given_to_anybody_is_open(field: tuple[bytes, bytes], open_: bool) -> None:
+    assert read(field).open is open_
+
+
+@pytest.mark.parametrize(
+    ("directive", "binding"),
+    [
+        (b"no-cache", True),
+        (b"must-revalidate", True),
+        (b"proxy-revalidate", True),
+        (b"s-maxage=0", True),
+        (b"max-age=0", False),
+        (b"private", False),
+    ],
+)
+def test_what_forbids_to_be_served_stale_is_binding(directive: bytes, binding: bool) -> None:
+    assert read((b"Cache-Control", directive)).binding is binding
+
+
 def test_what_says_not_to_be_degraded_is_not_private() -> None:
     assert not read((b"X-System-Degraded", b"false")).private
 
@@ -150,3 +183,4 @@ def test_what_is_remembered_is_bounded() -> None:
         told(Fields([(b"A", b"2")]))
 
     assert told(first) is not before
+    assert len(cache_response._memo) <= 512

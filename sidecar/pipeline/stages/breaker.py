@@ -26,6 +26,8 @@ a hanging upstream. Its expiry is a FAILURE, `timeout_total`, if the attempt had
 attempt that began late, after queues and other attempts, cannot be blamed. Where they have one, an attempt that the
 total deadline cuts short was still within its time, and is IGNORED.
 
+**Uploads.** A request whose body is still coming in is no trial: it is refused while the breaker is HALF_OPEN.
+
 **Bodies.** After a SUCCESS a body that comes whole ends the run of consecutive failures; one that the upstream breaks is
 one more FAILURE; a client that leaves or stalls in the middle of it is neither. After another verdict the body says
 nothing: an error page that comes whole is no sign of health.
@@ -42,7 +44,7 @@ from sidecar.fate import Fate
 from sidecar.message import Body, Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
-from sidecar.policy.breaker import FAILURE, IGNORED, SUCCESS, Breaker
+from sidecar.policy.breaker import FAILURE, IGNORED, SUCCESS, TRIAL_RETRY_AFTER, Breaker, State
 
 __all__ = ["BreakerGate", "BreakerPermit"]
 
@@ -87,9 +89,11 @@ class BreakerGate(_Shadowed):
             BreakerOpen: with the time until it may be worth to ask again.
 
         """
-        wait = self.breaker.refusal(self._loop.time())
-        if wait is not None:
-            self._refuse(exchange, wait)
+        breaker = self.breaker
+        if not breaker.passing:
+            wait = _wait(breaker, exchange, self._loop.time())
+            if wait is not None:
+                self._refuse(exchange, wait)
         return self.next(exchange)
 
 
@@ -114,10 +118,11 @@ class BreakerPermit(_Shadowed):
         """
         breaker = self.breaker
         began = self._loop.time()
-        permit = breaker.enter(began)
-        if permit < 0:
-            self._refuse(exchange, breaker.refusal(began))
+        wait = None if breaker.passing else _wait(breaker, exchange, began)
+        if wait is not None:
+            self._refuse(exchange, wait)
             return await self.next(exchange)
+        permit = breaker.enter(began)
         try:
             reply = await self.next(exchange)
         except BaseException as error:
@@ -167,6 +172,19 @@ class BreakerPermit(_Shadowed):
             self.breaker.body_ended(permit)
         elif isinstance(error, UpstreamFailed) and not (isinstance(error, UpstreamIdle) and body.held):
             self.breaker.body_broke(permit, self._loop.time(), error.fate.value)
+
+
+def _wait(breaker: Breaker, exchange: Exchange, now: float) -> float | None:
+    """Give for how many seconds a request is refused, None if it is not.
+
+    Beside those that the breaker refuses these are the uploads that are still coming in while trials decide: a client
+    that sends slowly would hold the place of a trial, and its upload would end as one that nobody decided.
+    """
+    wait = breaker.refusal(now)
+    body = exchange.request.body
+    if wait is None and body is not None and not body.finished and breaker.state is State.HALF_OPEN:
+        return TRIAL_RETRY_AFTER
+    return wait
 
 
 def _is_uploading(exchange: Exchange) -> bool:

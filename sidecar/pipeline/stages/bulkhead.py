@@ -8,6 +8,9 @@ Whoever waits has one future, and one entry in the lane of `queue_timeout`. It l
 cancelled, be it because the client left or because the total deadline passed; a slot that came in the same moment goes
 on to the next one. Time in the queue is no part of the attempt: it is in `Exchange.queued`.
 
+What goes on behind an answer (`Exchange.behind`) takes a free slot or none: nobody waits for it, so it must not stand
+before those who wait.
+
 In shadow nobody waits and nobody is refused. `would_reject` counts those whom the bulkhead would have refused, at once or
 after a wait; to have had to queue is not counted.
 
@@ -117,6 +120,8 @@ class BulkheadStage(Stage):
 
     async def _wait(self, exchange: Exchange) -> None:
         bulkhead = self.bulkhead
+        if exchange.behind:
+            raise BulkheadFull(retry_after=bulkhead.drain())
         clock = exchange.clock
         loop = self._loop
         waiter = _Waiter(clock(), loop.create_future())

@@ -11,7 +11,7 @@ The total deadline lies inside and is over by now. Asking another upstream takes
 from collections.abc import Awaitable, Callable, Sequence
 
 from sidecar.errors import RequestError
-from sidecar.message import Body, Reply
+from sidecar.message import Allowance, Body, Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
 from sidecar.pipeline.stages.ladder import Failure, Ladder, make_step
@@ -33,11 +33,11 @@ __all__ = ["FallbackStage"]
 class FallbackStage(Stage):
     """Serves what stands in for a failure. `used` counts by (source, cause); the steps are asked in their order.
 
-    `body_buffer` is how many bytes of a request body are kept for an upstream that is asked instead. `on_fault` is told
-    of exceptions in a step that nobody foresaw.
+    `body_buffer` is how many bytes of a request body are kept for an upstream that is asked instead; `kept` bounds them
+    over all requests. `on_fault` is told of exceptions in a step that nobody foresaw.
     """
 
-    __slots__ = ("_body_buffer", "_on_fault", "_resend", "steps", "used")
+    __slots__ = ("_allowance", "_body_buffer", "_on_fault", "_resend", "steps", "used")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class FallbackStage(Stage):
         on_fault: Callable[[Exchange, Exception], None],
         *,
         body_buffer: int = 1 << 20,
+        kept: Allowance | None = None,
     ) -> None:
         self.steps = tuple([make_step(step, ladder) for step in steps])
         self.used: dict[tuple[str, str], int] = {
@@ -53,6 +54,7 @@ class FallbackStage(Stage):
         }
         self._on_fault = on_fault
         self._body_buffer = body_buffer
+        self._allowance = kept
         self._resend: frozenset[bytes] = frozenset().union(
             *[step.methods for step in steps if isinstance(step, Upstream)]
         )
@@ -71,7 +73,7 @@ class FallbackStage(Stage):
 
     async def _keeping(self, exchange: Exchange, body: Body) -> Reply:
         """Answer, and meanwhile keep the body for an upstream that may be asked instead."""
-        ours = body.keep(self._body_buffer)
+        ours = body.keep(self._body_buffer, self._allowance)
         try:
             return await self._answer(exchange)
         finally:

@@ -27,7 +27,7 @@ from sidecar.policy.conditions import freshened, same_tag
 from sidecar.policy.freshness import age_on_arrival
 from sidecar.policy.store import Entry, Store
 
-__all__ = ["Flight", "Keeper"]
+__all__ = ["QUICK", "Flight", "Keeper"]
 
 Flight = bytes  # the key, and what else makes requests identical
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from sidecar.errors import BreakerOpen, Refused, UpstreamFailed
 from sidecar.fate import Fate, WhyNotRetried
-from sidecar.message import NO_FIELDS, Body, Reply, Request
+from sidecar.message import NO_FIELDS, Allowance, Body, Reply, Request
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.kept import Kept
 from sidecar.pipeline.stage import Stage
@@ -38,12 +38,14 @@ class RetryStage(Stage):
     """Retries, within a budget (None: without one).
 
     `retried` counts the retries by what made them necessary: a condition, or the status as text. `blocked` counts those
-    that were not made, by the reason. `chance` gives random numbers in [0, 1), `wall` the seconds since 1970.
+    that were not made, by the reason. `chance` gives random numbers in [0, 1), `wall` the seconds since 1970. `kept`
+    bounds what is kept of all request bodies together.
     """
 
     __slots__ = (
         "_budget",
         "_chance",
+        "_kept",
         "_now",
         "_policy",
         "_settings",
@@ -60,6 +62,8 @@ class RetryStage(Stage):
         loop: asyncio.AbstractEventLoop,
         chance: Callable[[], float],
         wall: Callable[[], float],
+        *,
+        kept: Allowance | None = None,
     ) -> None:
         self._settings = settings
         self._policy = RetryPolicy(settings)
@@ -69,6 +73,7 @@ class RetryStage(Stage):
         self._now = loop.time
         self._chance = chance
         self._wall = wall
+        self._kept = kept
         words = [*sorted(settings.conditions), *map(str, sorted(self._statuses))]
         self.retried: dict[str, int] = dict.fromkeys(words, 0)
         self.blocked: dict[str, int] = dict.fromkeys(WhyNotRetried, 0)
@@ -82,8 +87,6 @@ class RetryStage(Stage):
         """
         exchange.blocked = self.blocked
         began = self._now()
-        if self._budget is not None:
-            self._budget.deposit(began)
         kept = None if exchange.request.body is None else self._keep(exchange.request)
         failed: Reply | UpstreamFailed | None = None
         try:
@@ -91,9 +94,11 @@ class RetryStage(Stage):
                 failed = await self.next(exchange)
             except UpstreamFailed as error:
                 failed = error
-            else:
-                if failed.status not in self._statuses:
-                    return failed
+            # Not before: what was refused on its way has never reached the upstream, and pays for nothing there.
+            if self._budget is not None:
+                self._budget.deposit(began)
+            if failed.__class__ is Reply and failed.status not in self._statuses:
+                return failed
             return await self._again(exchange, failed, began)
         finally:
             if kept is not None:
@@ -103,7 +108,11 @@ class RetryStage(Stage):
     def _keep(self, request: Request) -> Body | None:
         """Have the body kept if it may have to be sent again. Gives it if it is for us to say when that is over."""
         body = request.body
-        if body is None or not self._policy.repeatable(request) or not body.keep(self._settings.body_buffer):
+        if (
+            body is None
+            or not self._policy.repeatable(request)
+            or not body.keep(self._settings.body_buffer, self._kept)
+        ):
             return None
         return body
 

@@ -93,8 +93,8 @@ class Flights:
         alone = self._alone
         while alone and next(iter(alone.values())) <= now:  # they end in the order in which they began
             del alone[next(iter(alone))]
+        alone.pop(key, None)
         if len(alone) < MAX_ALONE and len(key) <= LONG_KEY:
-            alone.pop(key, None)
             alone[key] = now + ALONE_SECONDS
 
     def hand_over(self, key: bytes) -> None:

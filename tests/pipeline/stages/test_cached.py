@@ -8,6 +8,7 @@ from sidecar.message import Body, Fields, Headers
 from sidecar.pipeline.stages.cached import LARGE, PIECE, answer_from, fresh_from, reply_from
 from sidecar.policy.cache_request import asked
 from sidecar.policy.store import Entry
+from tests.support.caches import a_copy as a_copy_of
 from tests.support.exchanges import a_request
 from tests.support.virtual_time import in_virtual_time
 
@@ -15,15 +16,8 @@ FIELDS: Headers = [(b"Content-Length", b"5"), (b"ETag", b'"1"')]
 
 
 def a_copy(body: bytes = b"hello", status: int = 200) -> Entry:
-    return Entry(
-        ("r", b"h", b"/"),
-        status,
-        Fields(FIELDS),
-        body,
-        stored_at=100.0,
-        age_at_store=5.5,
-        lifetime=60.9,
-        etag=b'"1"',
+    return a_copy_of(
+        b"r h /", status, Fields(FIELDS), body, 100.0, age_at_store=5.5, lifetime=60.9, etag=b'"1"'
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.errors import ClientGone, Disconnected, UpstreamIdle
 from sidecar.message import Body, Fields, Headers, Reply
-from sidecar.pipeline.stages.keeping import Keeper
+from sidecar.pipeline.stages.keeping import QUICK, Keeper
 from sidecar.pipeline.stages.single_flight import Flights
 from sidecar.policy.cache import Asking, CacheSettings
 from sidecar.policy.cache_request import asked
@@ -15,7 +15,7 @@ from tests.support.caches import control, fresh
 from tests.support.exchanges import EPOCH, a_request
 from tests.support.virtual_time import in_virtual_time
 
-KEY = ("r", b"", b"/")
+KEY = b"r  /"
 
 
 class Scene:
@@ -32,22 +32,22 @@ class Scene:
             self.store,
             settings or CacheSettings(),
             self.flights,
-            time=loop.time,
+            loop,
             wall=lambda: EPOCH + loop.time(),
             on_fault=self.fault,
         )
         request = a_request(method)
         self.asking = Asking(request, KEY, asked(request.fields), b"uri-miss", loop.time())
-        self.asking.flight = ("flight",)
-        self.flights.lead(("flight",))
-        self.landed = [loop.create_task(self.flights.wait(("flight",), None)) for _ in range(followers)]
+        self.asking.flight = b"flight"
+        self.flights.lead(b"flight")
+        self.landed = [loop.create_task(self.flights.wait(b"flight", 1000.0)) for _ in range(followers)]
 
     def fault(self) -> None:
         self.faults += 1
 
     @property
     def copies(self) -> list[Entry]:
-        return self.store.variants(KEY)
+        return list(self.store.variants(KEY))
 
     async def outcome(self) -> list[object]:
         """What those who wait got: the body that was shared, or the word."""
@@ -118,7 +118,7 @@ async def test_after_an_answer_for_one_only_nobody_waits_for_the_next_unless_it_
 
     stored = scene.keeper.keep(scene.asking, a_reply(b"hello", control("private"), status))
 
-    assert (stored, scene.flights.is_alone(("flight",), 0.0)) == (False, alone)
+    assert (stored, scene.flights.is_alone(b"flight", 0.0)) == (False, alone)
     assert await scene.outcome() == ["ALONE"]
 
 
@@ -183,7 +183,7 @@ async def test_a_body_that_nobody_would_get_goes_by_untouched() -> None:
     stored = scene.keeper.keep(scene.asking, reply)
 
     assert (stored, reply.body, len(scene.flights)) == (False, body, 0)
-    assert not scene.flights.is_alone(("flight",), 0.0)
+    assert not scene.flights.is_alone(b"flight", 0.0)
 
 
 @in_virtual_time
@@ -211,7 +211,7 @@ async def test_a_body_that_is_announced_as_too_large_goes_by_untouched(
     stored = scene.keeper.keep(scene.asking, reply)
 
     assert (stored, reply.body is body) == (kept, not kept)
-    assert scene.flights.is_alone(("flight",), 0.0) is not kept
+    assert scene.flights.is_alone(b"flight", 0.0) is not kept
     assert await scene.outcome() == ["waits" if kept else "ALONE"]
 
 
@@ -223,7 +223,7 @@ async def test_after_a_body_that_became_too_large_nobody_waits_for_the_next() ->
 
     body.feed(b"one")
 
-    assert scene.flights.is_alone(("flight",), 0.0)
+    assert scene.flights.is_alone(b"flight", 0.0)
     assert await scene.outcome() == ["ALONE"]
 
 
@@ -235,7 +235,7 @@ async def test_after_a_body_that_broke_the_next_is_waited_for_again() -> None:
 
     body.fail(Disconnected())
 
-    assert not scene.flights.is_alone(("flight",), 0.0)
+    assert not scene.flights.is_alone(b"flight", 0.0)
     assert await scene.outcome() == ["ALONE"]
 
 
@@ -271,11 +271,47 @@ async def test_who_waits_hurries_the_body_and_who_comes_later_too() -> None:
         reply.body.hold()
     assert [body.held for body in bodies] == [False, True]
 
-    late.keeper.hurry(("flight",))
-    late.keeper.hurry(("another",))
+    late.keeper.hurry(b"flight")
+    late.keeper.hurry(b"another")
 
     assert [body.held for body in bodies] == [False, False]
     await early.outcome()
+
+
+@in_virtual_time
+async def test_those_who_wait_do_not_wait_long_for_a_body_but_it_is_kept_all_the_same() -> None:
+    """On their own they would have its first bytes already."""
+    scene, body = Scene(followers=1), an_open_body()
+    await asyncio.sleep(0)
+    scene.keeper.keep(scene.asking, a_reply(body, fresh(60)))
+    body.feed(b"one")
+
+    await asyncio.sleep(0.9)
+    assert (QUICK, [task.done() for task in scene.landed]) == (1.0, [False])
+    await asyncio.sleep(0.1)
+
+    assert await scene.outcome() == ["ALONE"]
+    assert [scene.flights.is_alone(b"flight", at) for at in (10.9, 11.0)] == [True, False]
+    body.finish()
+    assert [copy.body for copy in scene.copies] == [b"one"]
+
+
+@pytest.mark.parametrize("ends", ["whole", "broken", "closed"])
+@in_virtual_time
+async def test_a_body_that_has_ended_leaves_no_timer_behind(ends: str) -> None:
+    scene, body = Scene(), an_open_body()
+    reply = a_reply(body, fresh(60))
+    scene.keeper.keep(scene.asking, reply)
+    if ends == "whole":
+        body.finish()
+    elif ends == "broken":
+        body.fail(Disconnected())
+    else:
+        reply.close(ClientGone())
+
+    await asyncio.sleep(5)
+
+    assert not scene.flights.is_alone(b"flight", 5.0)
 
 
 @in_virtual_time
@@ -346,13 +382,14 @@ async def test_a_304_makes_the_copy_new() -> None:
     scene = Scene(followers=1)
     copy = a_copy(scene, x="1")
     await asyncio.sleep(100)
+    scene.asking.asked_at = 98.0
 
     entry = scene.keeper.renew(scene.asking, copy, a_reply(None, fresh(30, etag='W/"1"', age="5"), 304))
 
     assert entry is not None
     assert scene.copies == [entry]
     assert (entry.status, entry.body, entry.stored_at, entry.lifetime) == (200, b"hello", 100, 30)
-    assert entry.age_at_store == 105  # it took that long since it was asked
+    assert entry.age_at_store == 7  # it took two seconds since it was asked
     assert entry.fields.values(b"cache-control") == [b"max-age=30"]
     assert (entry.fields.first(b"x"), entry.fields.first(b"age")) == (b"1", None)
     assert await scene.outcome() == [b"hello"]
@@ -395,6 +432,22 @@ async def test_a_304_that_is_for_one_only_is_given_to_that_one_only() -> None:
     assert entry is not None
     assert (entry.fields.first(b"set-cookie"), scene.copies) == (b"a=b", [])
     assert await scene.outcome() == ["ALONE"]
+
+
+@in_virtual_time
+async def test_a_304_does_not_bring_back_a_copy_in_whose_place_there_is_a_newer_one() -> None:
+    scene, other = Scene(followers=1), Scene()
+    copy = a_copy(scene)
+    await asyncio.sleep(1)
+    other.asking.asked_at = 1.0
+    other.keeper.keep(other.asking, a_reply(b"newer", fresh(60, etag='"2"')))
+    (newer,) = other.copies
+    scene.store.put(newer, 1.0)
+
+    entry = scene.keeper.renew(scene.asking, copy, a_reply(None, fresh(60), 304))
+
+    assert entry is not None
+    assert (entry.body, scene.copies, await scene.outcome()) == (b"hello", [newer], ["ALONE"])
 
 
 @pytest.mark.parametrize("changed", [True, False])
