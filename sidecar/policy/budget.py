@@ -74,7 +74,7 @@ class RetryBudget:
         return f"<RetryBudget {self._retries_all} retries for {requests} requests>"
 
     def deposit(self, now: float) -> None:
-        """Count a request, that is, a first attempt."""
+        """Count a request, that is, a first attempt, when it has been made: what was refused on its way pays nothing."""
         if now >= self._ends:
             self._turn(now)
         self._requests_here += 1

@@ -140,7 +140,7 @@ class Recorder:
         fate = exchange.fate or _INTERNAL
         request = exchange.request
         method = request.method
-        key = (method if method in METHODS else b"_OTHER", exchange.status, fate.value)
+        key = (method if method in METHODS else b"_OTHER", exchange.status, fate._value_)
         requests = counts.requests
         try:
             requests[key] += 1

@@ -97,7 +97,8 @@ def test_an_upstream_killed_with_a_request_in_hand(own_app: App, tmp_path: Path)
         own_app.process.kill()
         answer = asking.result()
 
-    assert (answer.status, answer.json()["code"]) == (502, "upstream_disconnected")
+    # It is asked again, by default, and nobody is there any more.
+    assert (answer.status, answer.json()["code"]) == (502, "upstream_connect")
 
 
 @pytest.mark.parametrize("query", ["", "?chunked"], ids=["length", "chunked"])

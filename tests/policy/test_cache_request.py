@@ -5,7 +5,7 @@ import pytest
 from sidecar.message import Fields
 from sidecar.policy import cache_request
 from sidecar.policy.cache_control import NOTHING
-from sidecar.policy.cache_request import asked, selecting
+from sidecar.policy.cache_request import Asked, asked, selecting
 from tests.support.exchanges import a_request
 
 
@@ -18,6 +18,14 @@ def test_most_sections_say_nothing_to_a_cache() -> None:
 
     assert (read.plain, read.personal, read.passed_on, read.conditional) == (True, False, False, False)
     assert (read.cc, read.none_match, read.modified_since) == (NOTHING, None, None)
+
+
+def test_what_has_not_been_read_says_nothing() -> None:
+    new, read = Asked(), asked(section())
+
+    assert {name: getattr(new, name) for name in Asked.__slots__} == {
+        name: getattr(read, name) for name in Asked.__slots__
+    }
 
 
 @pytest.mark.parametrize(
@@ -114,11 +122,17 @@ def test_a_section_that_is_too_large_is_not_remembered() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     first = section((b"A", b"1"))
-    before = asked(first)
-    for _ in range(513):
-        asked(section((b"A", b"2")))
+    found = before = asked(first)
+    while found is before:  # until all are forgotten, so that it is known how many there are: the last two
+        asked(section())
+        found = asked(first)
 
-    assert asked(first) is not before
+    others = [section() for _ in range(511)]
+    for other in others[:510]:
+        asked(other)
+    assert asked(first) is found
+    asked(others[510])
+    assert asked(first) is not found
     assert len(cache_request._memo) <= 512
 
 
@@ -128,8 +142,10 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_the_fields_that_chose_are_given_in_the_order_of_vary() -> None:
     request = a_request(headers=[(b"B", b"2"), (b"a", b"1"), (b"b", b"3")])
 
-    assert selecting(request, asked(request.fields), (b"a", b"b", b"c")) == (b"1", b"2, 3", None)
-    assert selecting(request, asked(request.fields), (b"a", b"b", b"c")) == (b"1", b"2, 3", None)
+    chosen = selecting(request, asked(request.fields), (b"a", b"b", b"c"))
+
+    assert chosen == (b"1", b"2, 3", None)
+    assert selecting(request, asked(request.fields), (b"a", b"b", b"c")) is chosen  # and found only once
 
 
 @pytest.mark.parametrize(
@@ -137,9 +153,12 @@ def test_the_fields_that_chose_are_given_in_the_order_of_vary() -> None:
     [
         (b"x-forwarded-proto", b"https"),
         (b"x-forwarded-for", b"1.2.3.4"),
+        (b"x-forwarded-host", b"h.example:8080"),
         (b"forwarded", b"for=x"),
         (b"via", b"1.1 a, 1.1 me"),
         (b"x-request-id", b"7"),
+        (b"x-request-id", b"X7X"),
+        (b"x-request-id", b"\x0c7\x0c"),
         (b"x-real-ip", b"1.2.3.4"),
         (b"traceparent", b"00-1"),
         (b"tracestate", b"a=b"),

@@ -37,6 +37,10 @@ def test_most_sections_say_nothing_to_a_cache() -> None:
     }
 
 
+def test_what_has_not_been_read_says_nothing() -> None:
+    assert values(Told()) == values(read())
+
+
 def test_what_a_section_says_is_read() -> None:
     found = read(
         (b"cache-control", b"max-age=5"),
@@ -76,7 +80,11 @@ def test_expires_that_is_no_date_has_passed(value: bytes) -> None:
         (b"-5", 0),
         (b"1.5", 0),
         (b"", 0),
+        (b"X5", 0),
+        (b"\x0c5", 0),
+        (b"1000000000", 1_000_000_000),
         (b"9999999999", MOST),
+        (b"00000000005", MOST),  # of more digits than any age has: a number that nobody means
         (b"9" * 5000, MOST),
     ],
 )
@@ -89,6 +97,7 @@ def test_age_is_a_number_or_nothing(value: bytes, age: int) -> None:
     [
         ([b"Accept-Language, Accept"], (b"accept", b"accept-language")),
         ([b"B", b"a,, B"], (b"a", b"b")),
+        ([b"\x0ca\x0c , \tb\t"], (b"\x0ca\x0c", b"b")),
         ([b""], ()),
         ([b"*"], None),
         ([b"a", b"b, *"], None),
@@ -178,9 +187,15 @@ def test_a_section_that_is_too_large_is_not_remembered() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     first = Fields([(b"A", b"1")])
-    before = told(first)
-    for _ in range(513):
-        told(Fields([(b"A", b"2")]))
+    found = before = told(first)
+    while found is before:  # until all are forgotten, so that it is known how many there are: the last two
+        told(Fields([]))
+        found = told(first)
 
-    assert told(first) is not before
+    others = [Fields([]) for _ in range(511)]
+    for other in others[:510]:
+        told(other)
+    assert told(first) is found
+    told(others[510])
+    assert told(first) is not found
     assert len(cache_response._memo) <= 512

@@ -185,7 +185,10 @@ async def gateway(
     route: dict[str, Any] | None = None,
     **config: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a sidecar with one upstream, "service", and one route, "all", with these settings on top."""
+    """Run a sidecar with one upstream, "service", and one route, "all", with these settings on top.
+
+    What the wire does is looked at here, so nothing is tried again behind its back, unless a test asks for it.
+    """
     service = Upstream()
     await service.start()
     loop = asyncio.get_running_loop()
@@ -195,7 +198,7 @@ async def gateway(
         "version": 1,
         "listen": {"traffic": "127.0.0.1:0", "ops": "127.0.0.1:0"},
         "upstreams": {"service": {"url": f"http://127.0.0.1:{service.port}", **(upstream or {})}},
-        "routes": [{"name": "all", "upstream": "service", **(route or {})}],
+        "routes": [{"name": "all", "upstream": "service", "retry": "off", **(route or {})}],
         **config,
     }
     log = Log()

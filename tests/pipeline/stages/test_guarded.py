@@ -79,8 +79,8 @@ async def ask(call: Call, patience: float | None) -> tuple[Any, ...]:
         exchange = an_exchange(a_request(task=asyncio.current_task()))
         try:
             reply = await call(exchange)
-        except (RequestError, ZeroDivisionError) as error:
-            return (type(error).__name__, now(), exchange.attempts, exchange.would)
+        except (RequestError, ZeroDivisionError) as failure:
+            return (type(failure).__name__, now(), exchange.attempts, exchange.would)
         error: BaseException | None = None
         if isinstance(reply.body, Body):
             try:

@@ -53,7 +53,7 @@ class BrokenStore(Store):
 
     __slots__ = ()
 
-    def variants(self, key: Key) -> list[Entry]:
+    def variants(self, key: Key) -> tuple[Entry, ...]:
         raise MemoryError
 
 
