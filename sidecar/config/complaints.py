@@ -4,12 +4,13 @@ pydantic is asked for what it does well: all findings at once, each with its loc
 used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sidecar.config.alternatives import OFF, NamedOr, Off
+from sidecar.config.elsewhere import known_as
 from sidecar.config.emptiness import left_open
 from sidecar.config.guesses import guessed
 from sidecar.config.kinds import AFFIRMATIONS, NEGATIONS, Kind
@@ -47,6 +48,7 @@ _FORMS = {
     "dict_type": "must be a mapping of names",
     "tuple_type": "must be a list",
 }
+_DASHES = "; each item of a list begins with `- `"
 # What one means who writes a scalar where a mapping belongs.
 _MAIN_KEYS: Mapping[type[BaseModel], str] = {
     BreakerConfig: "consecutive_failures",
@@ -107,9 +109,19 @@ def _unknown(location: Path, root: Node, document: Document) -> str:
     open_key = left_open(_nearest(root, tuple(above))[0], key, frozenset(known), document)
     if open_key:
         return f"unknown key; if it is part of `{open_key}`, indent it below"
-    if guess := guessed(key, model):
+    if guess := _written_alike(key, known) or known_as(key, model) or guessed(key, model):
         return f"unknown key; {guess}"
     return "unknown key" + (did_you_mean(key, known) or f"; here can be {listing(known)}")
+
+
+def _written_alike(key: str, known: Iterable[str]) -> str:
+    """Return a question after the known key that differs from `key` in no more than case, `-` and `_`."""
+    plain = _joined(key)
+    return next((f"did you mean `{each}`?" for each in known if _joined(each) == plain), "")
+
+
+def _joined(key: str) -> str:
+    return key.lower().replace("-", "").replace("_", "")
 
 
 def _wrong(details: ErrorDetails, root: Node, document: Document) -> str:
@@ -122,7 +134,7 @@ def _wrong(details: ErrorDetails, root: Node, document: Document) -> str:
         rule = f"must be `{STALE}` or a mapping of keys"
     hint = ""
     if details["type"] == "tuple_type":
-        hint = "" if isinstance(value, dict) else f"; write `[{value}]` for one"
+        hint = _DASHES if isinstance(value, dict) else f"; write `[{value}]` for one"
     elif details["type"] == "model_type" and not _follows_an_open_one(location, root, document):
         hint = _as_mapping(value, model_at(Config, location))
     if _forms(location) and isinstance(value, bool | str) and value in NEGATIONS:
@@ -165,9 +177,16 @@ def _as_mapping(value: object, model: type[BaseModel]) -> str:
     if colon and key in model.model_fields:
         return f"; did you mean {shown(f'{key}: {rest}')}?"
     if model is FallbackStep:
-        return f"; did you mean {shown(f'{{{value}: …}}')}?" if value in model.model_fields else ""
+        return _as_step(str(value))
     key = _MAIN_KEYS.get(model, "")
     kinds = [kind for kind in model.model_fields[key].metadata if isinstance(kind, Kind)] if key else []
-    if not any(kind.accepts(value) for kind in kinds):
-        return ""
-    return f"; did you mean {shown(f'{{{key}: {scalar(value)}}}')}?"
+    meant = [each for kind in kinds for each in ([value] if kind.accepts(value) else kind.meant(value))]
+    words = " or ".join(shown(f"{{{key}: {scalar(each)}}}") for each in meant)
+    return f"; did you mean {words}?" if words else ""
+
+
+def _as_step(word: str) -> str:
+    """Return a question after the step of a fallback that `word` stands for."""
+    if word in FallbackStep.model_fields:
+        return f"; did you mean `{{{word}: …}}`?"
+    return did_you_mean(word, (STALE, *(f"{{{key}: …}}" for key in _STEPS)))

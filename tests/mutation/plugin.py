@@ -28,5 +28,5 @@ def pytest_sessionstart() -> None:
         if isinstance(thing, functools._lru_cache_wrapper) and thing.__module__.startswith("sidecar."):
             thing.cache_clear()
     for name, module in sys.modules.items():
-        if name.startswith("sidecar.") and (memo := getattr(module, "_memo", None)):
+        if name.startswith("sidecar.policy.") and (memo := getattr(module, "_memo", None)):
             memo.clear()

@@ -8,7 +8,9 @@ from sidecar.pipeline.stages.breaker import BreakerPermit
 from sidecar.policy.breaker import Breaker, BreakerSettings, State
 from sidecar.policy.budget import BudgetSettings, RetryBudget
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
+from sidecar.policy.cache import CacheSettings
 from sidecar.policy.retry import RetrySettings
+from sidecar.policy.store import Store
 from tests.support.exchanges import Route, a_request, a_route, an_exchange
 from tests.support.upstream import Upstream, answer, fail, hang
 from tests.support.virtual_time import in_virtual_time, now
@@ -133,3 +135,25 @@ async def test_a_failure_before_the_upstream_was_reached_still_counts_as_an_atte
         await route.get()
 
     assert len(upstream.arrivals) == 100 + 20
+
+
+@in_virtual_time
+async def test_stale_hits_put_nobody_into_the_queue() -> None:
+    bulkhead = Bulkhead("b", BulkheadSettings(max_concurrent=1, max_queue=10, queue_timeout=60.0))
+    route = a_route(
+        Upstream(answer(200, b"hello"), hang()),
+        bulkhead=bulkhead,
+        cache=CacheSettings(fresh_for=1.0, stale_while_revalidate=600.0),
+        store=Store(1 << 20, 100),
+    )
+    await route.get("/copy")
+    await asyncio.sleep(5)
+    busy = route.start(a_request(target="/slow"))
+    await asyncio.sleep(1)
+
+    got = [await route.get("/copy") for _ in range(50)]
+
+    assert {one.status for one in got} == {200}
+    assert (bulkhead.in_use, bulkhead.queued) == (1, 0)
+    busy.cancel()
+    await asyncio.wait([busy])

@@ -444,6 +444,13 @@ def test_a_copy_stands_in_for_requests_that_it_may_be_given_to(request_: Request
     assert usable(request_, a_copy()) is ok
 
 
+@pytest.mark.parametrize(("language", "ok"), [("de", True), ("en", False)])
+def test_only_the_copy_that_vary_lets_stand_stands_in(language: str, ok: bool) -> None:
+    copy = a_copy(vary=(b"accept-language",), values=(b"de",))
+
+    assert usable(get(accept_language=language), copy) is ok
+
+
 def test_a_public_copy_may_be_given_to_somebody() -> None:
     assert usable(get(cookie="x"), a_copy(public=True))
 

@@ -409,6 +409,7 @@ class CacheStage(Stage):
         later.copy = copy
         later.flight = flight
         unseen = Exchange(behind, self._route, exchange.clock, _nobody)
+        unseen.behind = True
         self._behind.add(copy)
         if not self._spawn(self._fetch(unseen, later, copy)):
             self._behind.discard(copy)

@@ -1,0 +1,163 @@
+"""What other programs call a key, by the mapping that it stands in: from there to its key here.
+
+The words are those of Envoy, nginx, HAProxy, resilience4j, Polly, gobreaker and the like. They are looked up before
+the spelling is, because what is spelt alike is often not what is meant: a `failure_threshold` is no `failure_rate`.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from sidecar.config.model import Match, RouteConfig, Timeouts, UpstreamConfig
+from sidecar.config.policies import (
+    BreakerConfig,
+    BulkheadConfig,
+    CacheConfig,
+    HalfOpen,
+    RateLimitConfig,
+    RetryBudgetConfig,
+    RetryConfig,
+    SlowCall,
+    StaleStep,
+    StaticStep,
+    StoreConfig,
+)
+
+__all__ = ["ELSEWHERE", "known_as"]
+
+_ATTEMPTS = "`retries`, which is one less: it does not count the first attempt"
+_TRIALS = "`half_open: {max_concurrent: …}`"
+_SLOW_RATE = "`slow_call: {rate: …}`"
+_SLOW_DURATION = "`slow_call: {duration: …}`"
+
+# By key, or by the whole of what is proposed where that is more than a key: the words for it, space between them.
+_WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
+    BreakerConfig: {
+        "consecutive_failures": "threshold failurethreshold failures maxfailures failmax maxfails errorthreshold "
+        "errors consecutive5xx consecutiveerrors exceptionsallowedbeforebreaking",
+        "failure_rate": "failureratethreshold failureratio failurepercentage failurepercentagethreshold errorrate "
+        "errorpercentage errorratio errorthresholdpercentage errorpercentthreshold",
+        "open_for": "resettimeout recoverytimeout opentimeout openduration opentime timeout timeoutduration "
+        "sleepwindow cooldown cooloff breakduration durationofbreak baseejectiontime waitdurationinopenstate "
+        "failtimeout waitduration",
+        "open_max": "maxejectiontime maxopen maxopenfor maxwaitdurationinopenstate",
+        "window": "interval slidingwindow slidingwindowsize samplingduration rollingwindow rollingduration "
+        "statisticalwindow",
+        "min_requests": "minimumnumberofcalls minimumcalls mincalls minimumrequests minimumthroughput "
+        "requestvolumethreshold requestvolume volumethreshold minvolume",
+        "count": "statuses statuscodes failureon failureson failurestatuses failurecodes recordexceptions",
+        _TRIALS: "permittednumberofcallsinhalfopenstate halfopenrequests halfopenmax halfopenmaxrequests "
+        "halfopenmaxcalls",
+        "`half_open: {successes: …}`": "successthreshold successes halfopensuccesses",
+        _SLOW_RATE: "slowcallratethreshold slowrate",
+        _SLOW_DURATION: "slowcalldurationthreshold slowthreshold slow",
+    },
+    HalfOpen: {
+        "max_concurrent": "requests maxrequests permits permittedcalls calls trials concurrency",
+        "successes": "successthreshold",
+        "max_wait": "timeout maxwaitduration",
+    },
+    SlowCall: {
+        "duration": "threshold durationthreshold latency time",
+        "rate": "ratethreshold percentage percent ratio",
+    },
+    BulkheadConfig: {
+        "max_concurrent": "concurrency maxconcurrency maxconcurrentcalls maxconcurrentrequests maxparallelization "
+        "maxparallel limit permits permitlimit slots size maxrequests maxconnections",
+        "max_queue": "queue queuesize queuelength queuelimit queuecapacity maxqueuesize maxqueuelength maxqueued "
+        "maxpending maxpendingrequests maxqueuingactions maxwaiting backlog",
+        "queue_timeout": "timeout maxwait maxwaitduration maxwaittime waittimeout queuewait acquiretimeout",
+    },
+    RetryConfig: {
+        _ATTEMPTS: "attempts maxattempts tries maxtries maxretryattempts retryattempts totalattempts",
+        "retries": "count times maxretries numretries retrycount limit",
+        "retry_on": "on when conditions statuses statuscodes retryon retryif retryablestatuscodes retryonexceptions "
+        "nextupstream retryexceptions codes",
+        "strategy": "backoff backofftype backoffstrategy backoffpolicy policy",
+        "base": "delay wait waitduration basedelay initialdelay initialinterval initialbackoff baseinterval "
+        "minbackoff interval backoffbase mindelay",
+        "max": "maxdelay maxinterval maxbackoff maxwait backoffmax maxwaitduration",
+        "multiplier": "factor exponent exponentialbase backofffactor backoffmultiplier "
+        "exponentialbackoffmultiplier",
+        "body_buffer": "buffer bodysize maxbody bufferlimit buffersize",
+        "budget": "retrybudget",
+        "`timeout: {attempt: …}` of the route": "timeout pertrytimeout perattempttimeout attempttimeout trytimeout",
+    },
+    RetryBudgetConfig: {
+        "ratio": "percent percentage budgetpercent retryratio",
+        "min_per_second": "minretriespersecond minimum minretryconcurrency",
+        "window": "ttl",
+    },
+    RateLimitConfig: {
+        "limit": "rate rps requestspersecond requests permitspersecond limitforperiod average permitlimit "
+        "tokensperfill fillrate",
+        "`limit`, which has the time behind its `/`": "period per window interval unit limitrefreshperiod "
+        "fillinterval requestsperunit",
+        "burst": "maxtokens bucketsize capacity burstsize",
+        "key": "by keyby perclient zone descriptor descriptors source",
+        "fields": "headers",
+    },
+    CacheConfig: {
+        "fresh_for": "ttl maxage expires expiration expiry lifetime duration defaultttl cachevalid valid",
+        "stale_while_revalidate": "swr revalidate staleforrevalidate backgroundupdate grace",
+        "stale_if_error": "usestale stale keep servestale",
+        "coalesce": "coalescing lock collapse collapsing cachelock singleflight",
+        "override_origin": "override ignoreorigin ignoreheaders ignorecachecontrol force",
+        "`store: {max_bytes: …}` at the top": "maxbytes maxsize size memory",
+        "`store: {max_entries: …}` at the top": "maxentries maxitems",
+    },
+    StoreConfig: {
+        "max_bytes": "size maxsize memory",
+        "max_entries": "entries items maxitems maxkeys",
+        "max_body": "maxobjectsize maxfilesize maxitemsize maxentrysize",
+    },
+    StaleStep: {"max_age": "ttl age maxstale lifetime staleiferror for"},
+    StaticStep: {
+        "status": "code statuscode",
+        "content_type": "type mime mimetype mediatype",
+        "body": "content text json response data",
+    },
+    Timeouts: {
+        "attempt": "pertry pertrytimeout perattempt request requesttimeout response responsetimeout read "
+        "readtimeout proxyreadtimeout",
+        "total": "overall global globaltimeout deadline",
+        "idle": "idletimeout streamidle streamidletimeout",
+        "`connect_timeout` of the upstream": "connect connecttimeout connection dial",
+    },
+    UpstreamConfig: {
+        "url": "address addr server servers host hosts target endpoint endpoints uri",
+        "connect_timeout": "timeout dialtimeout",
+        "max_connections": "connections poolsize pool maxconns maxconn",
+        "idle_timeout": "keepalive keepalivetimeout idle",
+    },
+    RouteConfig: {
+        "upstream": "service backend cluster target destination proxypass url forwardto to",
+        "max_body": "clientmaxbodysize maxbodysize bodylimit",
+        "`match: {path: …}`": "path prefix location uri paths",
+        "`match: {host: …}`": "host hosts hostname domain domains",
+        "`match: {methods: …}`": "method methods",
+    },
+    Match: {
+        "path": "paths uri url location exact",
+        "`path: /…/**`": "prefix pathprefix startswith",
+        "path_regex": "regex pathregexp regexp saferegex",
+        "host": "hosts hostname hostnames domain domains authority",
+        "methods": "method verb verbs",
+        "headers": "header",
+    },
+}
+
+ELSEWHERE: Mapping[type[BaseModel], Mapping[str, str]] = {
+    model: {word: meant for meant, words in by_key.items() for word in words.split()}
+    for model, by_key in _WORDS.items()
+}
+"""By model and word, in lower case and without `-` and `_`: the key here, or more than a key in its quotes."""
+
+
+def known_as(key: str, model: type[BaseModel]) -> str | None:
+    """Return what to do about the unknown `key` of `model` where other programs have it, else None."""
+    words = next((words for known, words in ELSEWHERE.items() if issubclass(model, known)), {})
+    meant = words.get(key.lower().replace("-", "").replace("_", ""))
+    if meant is None:
+        return None
+    return f"did you mean {meant}?" if meant.startswith("`") else f"did you mean `{meant}`?"
