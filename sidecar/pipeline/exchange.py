@@ -25,7 +25,7 @@ class Exchange:
     `clock` measures (in life finer than the loop's time, which steps in milliseconds on uvloop; in virtual time it is
     the loop's). `sink` gets the exchange once, when everything is over. `idle` and `lifetime` bound the response's body.
     `deadline` is on the loop's clock, None without `timeout.total`. `extra` are fields for whatever answer the client
-    gets, be it the upstream's or ours. `would` names what policies in shadow would have done.
+    gets, be it the upstream's or ours. `would` names what policies in shadow would have done, `fault` what was injected.
 
     A plain class with defaults on it: what a request does not have costs it nothing to set.
     """
@@ -47,6 +47,7 @@ class Exchange:
     blocked: dict[str, int] | None = None  # where a retry is configured: why there was none, counted
     extra: tuple[tuple[bytes, bytes], ...] = ()
     would: tuple[str, ...] = ()
+    fault: str | None = None
     behind = False  # it goes on behind an answer that its client has already: nobody waits for it
     queued = 0.0  # seconds spent in queues of bulkheads
     idle: float | None = None

@@ -20,6 +20,8 @@ from typing import Any
 from aiohttp import web
 
 from sidecar.config.load import Loaded
+from sidecar.config.model import Config
+from sidecar.config.policies import BreakerConfig
 from sidecar.control.gate import gated
 from sidecar.control.ops import ops_app
 from sidecar.errors import Overloaded, StartFailed
@@ -30,7 +32,7 @@ from sidecar.runtime.listeners import Listener, listen
 from sidecar.runtime.tls import server_context
 from sidecar.telemetry.events import breaker_line
 from sidecar.telemetry.ids import traceparent
-from sidecar.telemetry.logs import LogWriter, make_logger
+from sidecar.telemetry.logs import REQUEST, LogWriter, make_logger
 from sidecar.telemetry.metrics import Live, UpstreamView, registry
 from sidecar.telemetry.record import Record
 from sidecar.version import VERSION
@@ -52,6 +54,7 @@ class Sidecar:
         self._loaded = loaded
         self._max_files = max_files
         self._log = log
+        self._shadows = _breakers_in_shadow(loaded.config)
         self._listeners: dict[str, Listener] = {}
         self._ops: web.AppRunner | None = None
         self._state: str | None = "starting"
@@ -161,10 +164,10 @@ class Sidecar:
         fields = {
             key: value for key, value in record.as_dict().items() if key != "at" and value not in (None, "")
         }
-        self._log.info("request", **fields)
+        self._log.info(REQUEST, **fields)
 
     def _breaker_changed(self, event: Event) -> None:
-        name, fields = breaker_line(event)
+        name, fields = breaker_line(event, shadow=event.breaker in self._shadows)
         (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
 
     def _fault(self, exchange: Exchange, fault: Exception) -> None:
@@ -219,6 +222,12 @@ async def _main(loaded: Loaded, log: Any, writer: LogWriter, max_files: int) -> 
     await sidecar.drain()
     log.info("sidecar.stopped")
     return 0
+
+
+def _breakers_in_shadow(config: Config) -> frozenset[str]:
+    """Give the names that these go by; a route's own goes by the route's."""
+    own = {route.name: route.breaker for route in config.routes if isinstance(route.breaker, BreakerConfig)}
+    return frozenset(name for name, each in (config.breakers | own).items() if each.mode == "shadow")
 
 
 def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Live:

@@ -13,9 +13,14 @@ _NAMES = {
 }
 
 
-def breaker_line(event: Event) -> tuple[str, dict[str, Any]]:
-    """Give the name of the line, and its fields. Times are in seconds, but those of attempts, in milliseconds."""
+def breaker_line(event: Event, *, shadow: bool = False) -> tuple[str, dict[str, Any]]:
+    """Give the name of the line, and its fields. Times are in seconds, but those of attempts, in milliseconds.
+
+    A breaker in `shadow` refuses nothing: its line must not look like that of one that does.
+    """
     fields: dict[str, Any] = {"breaker": event.breaker, "was": str(event.before), "cause": event.cause}
+    if shadow:
+        fields["mode"] = "shadow"
     if event.forced is not None:
         fields["forced"] = event.forced
     trip = event.trip

@@ -4,6 +4,11 @@
 those worth a line to the log. Two rings keep them: `records` of the requests that did not simply end well, and up to 128
 of those that did (`ok`, or answered by the cache), so that a busy second of good answers does not wash away the one that
 somebody will ask about.
+
+In an outage thousands of requests a second are refused, or answered by a fallback, all for the same reason: lines that
+bury the one which says why. With `errors`, at most `LINES_PER_SECOND` of these are handed on for each route and fate;
+the next one says how many were left out before it, so that the sum stays right. The same goes for good answers that a
+policy in shadow would have refused, which are worth a line too.
 """
 
 from collections import deque
@@ -19,7 +24,7 @@ from sidecar.errors import RequestError
 from sidecar.fate import Fate
 from sidecar.pipeline.exchange import Attempt, Exchange
 
-__all__ = ["METHODS", "AccessLog", "Record", "Recorder", "RouteCounts"]
+__all__ = ["LINES_PER_SECOND", "METHODS", "AccessLog", "Record", "Recorder", "RouteCounts"]
 
 AccessLog = Literal["off", "errors", "all"]
 
@@ -34,7 +39,8 @@ class Record:
     """What happened to one request. Times in seconds; `at` is the wall clock at its end (Unix time).
 
     `path` is without the query, which may hold what no log should. `error` is for the operator only. `would` are the
-    policies in shadow that would have refused it.
+    policies in shadow that would have refused it, `fault` is what was injected. `suppressed` is for its line: how many
+    like it got none since the last one.
     """
 
     at: float
@@ -52,7 +58,9 @@ class Record:
     queued_seconds: float
     head_seconds: float
     total_seconds: float
+    fault: str | None
     error: str | None
+    suppressed: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Give the record as JSON types; times in milliseconds, as people read them."""
@@ -75,7 +83,9 @@ class Record:
             "queued_ms": round(self.queued_seconds * 1000, 3) or None,
             "head_ms": round(self.head_seconds * 1000, 3),
             "total_ms": round(self.total_seconds * 1000, 3),
+            "fault": self.fault,
             "error": self.error,
+            "suppressed": self.suppressed or None,
         }
 
 
@@ -113,17 +123,37 @@ _Raw = tuple[
     float,
     float,
     str | None,
+    str | None,
 ]
+
+LINES_PER_SECOND = 10
+_GOOD = frozenset({"ok", "cache_fresh", "cache_stale", "coalesced"})
+# Of these there may be as many as there are requests. Plain strings, as above.
+_REPETITIVE = _GOOD | {fate.value for fate in Fate if fate.value.startswith(("rejected_", "fallback_"))}
 
 _MAX_OK = 128
 _MAX_METHOD = 64
 _MAX_PATH = 1024  # of a path in a record: 100 000 records must not hold 800 MB
 
 
-class Recorder:
-    """The sink of every pipeline: called once for each request, when everything about it is over."""
+class _Lines:
+    """How many lines there were for one route and fate in the second from `since`, and how many were left out."""
 
-    __slots__ = ("_level", "_line", "_ok", "_others", "by_route")
+    __slots__ = ("given", "since", "suppressed")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.given = 0
+        self.suppressed = 0
+
+
+class Recorder:
+    """The sink of every pipeline: called once for each request, when everything about it is over.
+
+    Seconds are those of the exchanges' clock: an exchange knows when it finished.
+    """
+
+    __slots__ = ("_level", "_line", "_lines", "_ok", "_others", "by_route")
 
     def __init__(
         self, routes: Sequence[str], *, keep: int, access_log: AccessLog, line: Callable[[Record], None]
@@ -133,6 +163,7 @@ class Recorder:
         self._others: deque[_Raw] = deque(maxlen=keep)
         self._level = access_log
         self._line = line
+        self._lines: dict[tuple[str, str], _Lines] = {}
 
     def __call__(self, exchange: Exchange) -> None:
         """Take in one finished exchange."""
@@ -152,13 +183,14 @@ class Recorder:
         path = request.path
         if len(method) > _MAX_METHOD:
             method = method[:_MAX_METHOD]
+        would = exchange.would
         raw = (
             time(),
             request.request_id,
             exchange.route,
             fate,
             exchange.why_not_retried,
-            exchange.would,
+            would,
             method,
             path if len(path) <= _MAX_PATH else path[:_MAX_PATH],
             exchange.status,
@@ -168,16 +200,36 @@ class Recorder:
             exchange.queued,
             exchange.head_at - started_at if exchange.head_at else 0.0,
             seconds,
+            exchange.fault,
             None if exchange.error is None else _text(exchange.error),
         )
         if fate is _OK or fate is _FRESH or fate is _STALE or fate is _COALESCED:
             self._ok.append(raw)
-            if self._level == "all":
-                self._line(_record(raw))
+            if self._level == "all" or (would and self._level == "errors"):
+                self._tell(raw, fate._value_, exchange.finished_at)
         else:
             self._others.append(raw)
             if self._level != "off":
-                self._line(_record(raw))
+                self._tell(raw, fate._value_, exchange.finished_at)
+
+    def _tell(self, raw: _Raw, fate: str, now: float) -> None:
+        """Hand a record on, unless there were enough like it in this second."""
+        if self._level == "all" or fate not in _REPETITIVE:
+            self._line(_record(raw))
+            return
+        key = (raw[2], fate)
+        lines = self._lines.get(key)
+        if lines is None:
+            lines = self._lines[key] = _Lines(now)
+        elif now - lines.since >= 1.0:
+            lines.since = now
+            lines.given = 0
+        if lines.given >= LINES_PER_SECOND:
+            lines.suppressed += 1
+            return
+        lines.given += 1
+        suppressed, lines.suppressed = lines.suppressed, 0
+        self._line(_record(raw, suppressed))
 
     def records(self) -> list[Record]:
         """Give the records kept, the newest first."""
@@ -185,7 +237,7 @@ class Recorder:
         return [_record(raw) for raw in newest_first]
 
 
-def _record(raw: _Raw) -> Record:
+def _record(raw: _Raw, suppressed: int = 0) -> Record:
     (
         at,
         request_id,
@@ -202,6 +254,7 @@ def _record(raw: _Raw) -> Record:
         queued,
         head,
         total,
+        fault,
         error,
     ) = raw
     return Record(
@@ -220,7 +273,9 @@ def _record(raw: _Raw) -> Record:
         queued_seconds=queued,
         head_seconds=head,
         total_seconds=total,
+        fault=fault,
         error=error,
+        suppressed=suppressed,
     )
 
 

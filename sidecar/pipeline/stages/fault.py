@@ -6,7 +6,8 @@ An attempt is hit or not, once each (`policy/fault.py`). Every answer to a reque
 A truncated body breaks when there is more of it than `truncate` bytes; a shorter one passes whole. Its length is
 announced as it was, and its client's connection is reset: it must not take what it got for the whole. As with a
 connection that really breaks, what was under way to the client then may be lost, so it gets that many bytes at most.
-Where the length is not known at the head, the field is there although nothing may come of it; `injected` counts what did.
+Where the length is not known at the head, the field is there although nothing may come of it; `injected` and the record
+(`Exchange.fault`) tell what did.
 """
 
 import asyncio
@@ -51,22 +52,22 @@ class FaultStage(Stage):
         settings = self._settings
         if settings.delay is not None:
             self._mark(exchange, "delay")
-            self.injected["delay"] += 1
+            self._note(exchange, "delay")
             await asyncio.sleep(settings.delay)
         if settings.abort is not None:
             self._mark(exchange, "abort")
-            self.injected["abort"] += 1
+            self._note(exchange, "abort")
             return _aborted(settings.abort, exchange.request.method)
         if settings.reset:
             self._mark(exchange, "reset")
-            self.injected["reset"] += 1
+            self._note(exchange, "reset")
             raise Disconnected("injected", sent=True)
         reply = await self.next(exchange)
         if settings.truncate is not None and reply.body is not None and _may_exceed(reply, settings.truncate):
             self._mark(exchange, "truncate")
             clock = self._loop.time
             body = _streamed(reply.body, clock) if isinstance(reply.body, bytes) else reply.body
-            reply.body = _Cut(body, settings.truncate, clock, self._count_truncated).outer
+            reply.body = _Cut(body, settings.truncate, clock, lambda: self._note(exchange, "truncate")).outer
         return reply
 
     def _mark(self, exchange: Exchange, kind: str) -> None:
@@ -77,8 +78,14 @@ class FaultStage(Stage):
             kinds.append(kind.encode())
         exchange.extra = (*others, (_FIELD, b", ".join(kinds)))
 
-    def _count_truncated(self) -> None:
-        self.injected["truncate"] += 1
+    def _note(self, exchange: Exchange, kind: str) -> None:
+        """Count what was done, and have the record say so: whoever reads it must not blame the upstream."""
+        self.injected[kind] += 1
+        noted = exchange.fault
+        if noted is None:
+            exchange.fault = kind
+        elif kind not in noted.split(", "):
+            exchange.fault = f"{noted}, {kind}"
 
     def describe(self) -> str:
         """Name the stage and what it does."""
