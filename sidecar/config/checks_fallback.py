@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 
 from sidecar.config.checks import Finding, is_unknown
 from sidecar.config.checks_policies import stages
-from sidecar.config.policies import READS, FallbackStep
+from sidecar.config.policies import READS, STEPS
 from sidecar.config.tree import Node
 from sidecar.config.words import did_you_mean, listing, shown
 
 __all__ = ["FALLBACK_CHECKS"]
 
-_KINDS = tuple(key for key in FallbackStep.model_fields if key not in {"when", "methods"})
 _ANSWERS = ("static", "mock")
 _BODILESS = (204, 205)
 _FAULTS = ("abort", "reset", "truncate")
@@ -19,9 +18,9 @@ _FAULTS = ("abort", "reset", "truncate")
 def one_kind(root: Node) -> Iterator[Finding]:
     """Find steps that are several or none."""
     for step in _steps(root):
-        kinds = [key for key in _KINDS if key in step.entries]
+        kinds = [key for key in STEPS if key in step.entries]
         if isinstance(step.value, dict) and not kinds:
-            yield Finding(step, f"must have one of {listing(_KINDS)}")
+            yield Finding(step, f"must have one of {listing(STEPS)}")
         for key in kinds[1:]:
             yield Finding(
                 step.entries[key],

@@ -35,6 +35,8 @@ _ORDERED: Mapping[type[BaseModel], Sequence[tuple[str, str]]] = {
     RetryConfig: (("base", "max"),),
     StoreConfig: (("max_body", "max_bytes"),),
 }
+# What is no name, though it could be one.
+_SWITCHES = frozenset({*AFFIRMATIONS, *NEGATIONS} - {"default", "defaults"})
 _GLOBAL = ("limit", "algorithm", "burst", "max_keys")
 
 
@@ -44,9 +46,11 @@ def names(root: Node) -> Iterator[Finding]:
         known = _entries(root, place)
         for settings in stages(root, key):
             if is_unknown(settings, {*known, OFF}):
-                yield Finding(
-                    settings, f"no {key} has the name {shown(settings.value)}{_meant(settings, key, known)}"
-                )
+                told = shown(settings.value)
+                rule = f"no {key} has the name {told}"
+                if settings.value in _SWITCHES:
+                    rule = f"must be a mapping of keys, a name or `{OFF}`, not {told}"
+                yield Finding(settings, f"{rule}{_meant(settings, key, known)}")
 
 
 def private_names(root: Node) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ pydantic is asked for what it does well: all findings at once, each with its loc
 used.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +18,7 @@ from sidecar.config.later import belongs_to_a_later_version
 from sidecar.config.model import Config, ErrorsConfig, Listen, Match, Timeouts, UpstreamConfig
 from sidecar.config.policies import (
     STALE,
+    STEPS,
     BreakerConfig,
     BulkheadConfig,
     CacheConfig,
@@ -37,7 +38,7 @@ from sidecar.config.policies import (
 from sidecar.config.reader import Document
 from sidecar.config.shape import field_at, has_required, model_at
 from sidecar.config.tree import Node, data, step
-from sidecar.config.words import Path, did_you_mean, listing, shown
+from sidecar.config.words import Path, closest, did_you_mean, listing, shown
 from sidecar.config.yamltext import scalar
 
 __all__ = ["complain_about"]
@@ -109,19 +110,9 @@ def _unknown(location: Path, root: Node, document: Document) -> str:
     open_key = left_open(_nearest(root, tuple(above))[0], key, frozenset(known), document)
     if open_key:
         return f"unknown key; if it is part of `{open_key}`, indent it below"
-    if guess := _written_alike(key, known) or known_as(key, model) or guessed(key, model):
+    if guess := known_as(key, model) or guessed(key, model):
         return f"unknown key; {guess}"
     return "unknown key" + (did_you_mean(key, known) or f"; here can be {listing(known)}")
-
-
-def _written_alike(key: str, known: Iterable[str]) -> str:
-    """Return a question after the known key that differs from `key` in no more than case, `-` and `_`."""
-    plain = _joined(key)
-    return next((f"did you mean `{each}`?" for each in known if _joined(each) == plain), "")
-
-
-def _joined(key: str) -> str:
-    return key.lower().replace("-", "").replace("_", "")
 
 
 def _wrong(details: ErrorDetails, root: Node, document: Document) -> str:
@@ -186,7 +177,8 @@ def _as_mapping(value: object, model: type[BaseModel]) -> str:
 
 
 def _as_step(word: str) -> str:
-    """Return a question after the step of a fallback that `word` stands for."""
-    if word in FallbackStep.model_fields:
-        return f"; did you mean `{{{word}: …}}`?"
-    return did_you_mean(word, (STALE, *(f"{{{key}: …}}" for key in _STEPS)))
+    """Return a question after the step of a fallback that is called `word`, or nearly."""
+    meant = word if word in FallbackStep.model_fields else closest(word, STEPS)
+    if meant is None:
+        return ""
+    return f"; did you mean `{meant}`?" if meant == STALE else f"; did you mean {shown(f'{{{meant}: …}}')}?"

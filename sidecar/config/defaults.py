@@ -49,7 +49,13 @@ def for_upstream(url: str, listen: str | None = None, ops: str | None = None) ->
         replace(each, where=COMMAND_LINE, path=options[int(each.where.split(":")[1])])
         for each in loaded.warnings
     )
-    return replace(loaded, warnings=warnings)
+    origins = {
+        path: replace(each, kind="option", name=options.get(each.mark.line, "--upstream"))
+        if each.kind == "file"
+        else each
+        for path, each in loaded.origins.items()
+    }
+    return replace(loaded, warnings=warnings, origins=origins)
 
 
 def _by_option(problem: str, options: dict[int, str]) -> str:

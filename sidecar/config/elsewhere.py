@@ -25,19 +25,16 @@ from sidecar.config.policies import (
 
 __all__ = ["ELSEWHERE", "known_as"]
 
-_ATTEMPTS = "`retries`, which is one less: it does not count the first attempt"
-_TRIALS = "`half_open: {max_concurrent: …}`"
-_SLOW_RATE = "`slow_call: {rate: …}`"
-_SLOW_DURATION = "`slow_call: {duration: …}`"
+_ATTEMPTS = "write `retries`, which is one less: it does not count the first attempt"
 
-# By key, or by the whole of what is proposed where that is more than a key: the words for it, space between them.
+# By key, or by what to write where that is more than another key: the words for it, with spaces between them.
 _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
     BreakerConfig: {
         "consecutive_failures": "threshold failurethreshold failures maxfailures failmax maxfails errorthreshold "
         "errors consecutive5xx consecutiveerrors exceptionsallowedbeforebreaking",
         "failure_rate": "failureratethreshold failureratio failurepercentage failurepercentagethreshold errorrate "
         "errorpercentage errorratio errorthresholdpercentage errorpercentthreshold",
-        "open_for": "resettimeout recoverytimeout opentimeout openduration opentime timeout timeoutduration "
+        "open_for": "resettimeout recoverytimeout opentimeout openduration opentime "
         "sleepwindow cooldown cooloff breakduration durationofbreak baseejectiontime waitdurationinopenstate "
         "failtimeout waitduration",
         "open_max": "maxejectiontime maxopen maxopenfor maxwaitdurationinopenstate",
@@ -46,11 +43,11 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "min_requests": "minimumnumberofcalls minimumcalls mincalls minimumrequests minimumthroughput "
         "requestvolumethreshold requestvolume volumethreshold minvolume",
         "count": "statuses statuscodes failureon failureson failurestatuses failurecodes recordexceptions",
-        _TRIALS: "permittednumberofcallsinhalfopenstate halfopenrequests halfopenmax halfopenmaxrequests "
-        "halfopenmaxcalls",
-        "`half_open: {successes: …}`": "successthreshold successes halfopensuccesses",
-        _SLOW_RATE: "slowcallratethreshold slowrate",
-        _SLOW_DURATION: "slowcalldurationthreshold slowthreshold slow",
+        "write `half_open: {max_concurrent: …}`": "permittednumberofcallsinhalfopenstate halfopenrequests "
+        "halfopenmax halfopenmaxrequests halfopenmaxcalls",
+        "write `half_open: {successes: …}`": "successthreshold successes halfopensuccesses",
+        "write `slow_call: {rate: …}`": "slowcallratethreshold slowrate",
+        "write `slow_call: {duration: …}`": "slowcalldurationthreshold slowthreshold slow",
     },
     HalfOpen: {
         "max_concurrent": "requests maxrequests permits permittedcalls calls trials concurrency",
@@ -71,7 +68,7 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
     RetryConfig: {
         _ATTEMPTS: "attempts maxattempts tries maxtries maxretryattempts retryattempts totalattempts",
         "retries": "count times maxretries numretries retrycount limit",
-        "retry_on": "on when conditions statuses statuscodes retryon retryif retryablestatuscodes retryonexceptions "
+        "retry_on": "on when conditions statuses statuscodes retryif retryablestatuscodes retryonexceptions "
         "nextupstream retryexceptions codes",
         "strategy": "backoff backofftype backoffstrategy backoffpolicy policy",
         "base": "delay wait waitduration basedelay initialdelay initialinterval initialbackoff baseinterval "
@@ -81,7 +78,7 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "exponentialbackoffmultiplier",
         "body_buffer": "buffer bodysize maxbody bufferlimit buffersize",
         "budget": "retrybudget",
-        "`timeout: {attempt: …}` of the route": "timeout pertrytimeout perattempttimeout attempttimeout trytimeout",
+        "write `timeout: {attempt: …}` in the route": "timeout pertrytimeout perattempttimeout attempttimeout trytimeout",
     },
     RetryBudgetConfig: {
         "ratio": "percent percentage budgetpercent retryratio",
@@ -91,7 +88,7 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
     RateLimitConfig: {
         "limit": "rate rps requestspersecond requests permitspersecond limitforperiod average permitlimit "
         "tokensperfill fillrate",
-        "`limit`, which has the time behind its `/`": "period per window interval unit limitrefreshperiod "
+        "write it into `limit`, behind the `/`": "period per window interval unit limitrefreshperiod "
         "fillinterval requestsperunit",
         "burst": "maxtokens bucketsize capacity burstsize",
         "key": "by keyby perclient zone descriptor descriptors source",
@@ -103,8 +100,8 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "stale_if_error": "usestale stale keep servestale",
         "coalesce": "coalescing lock collapse collapsing cachelock singleflight",
         "override_origin": "override ignoreorigin ignoreheaders ignorecachecontrol force",
-        "`store: {max_bytes: …}` at the top": "maxbytes maxsize size memory",
-        "`store: {max_entries: …}` at the top": "maxentries maxitems",
+        "write `store: {max_bytes: …}` at the top": "maxbytes maxsize size memory",
+        "write `store: {max_entries: …}` at the top": "maxentries maxitems",
     },
     StoreConfig: {
         "max_bytes": "size maxsize memory",
@@ -122,24 +119,24 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "readtimeout proxyreadtimeout",
         "total": "overall global globaltimeout deadline",
         "idle": "idletimeout streamidle streamidletimeout",
-        "`connect_timeout` of the upstream": "connect connecttimeout connection dial",
+        "write `connect_timeout` in the upstream": "connect connecttimeout connection dial",
     },
     UpstreamConfig: {
         "url": "address addr server servers host hosts target endpoint endpoints uri",
-        "connect_timeout": "timeout dialtimeout",
+        "connect_timeout": "connect dialtimeout dial",
         "max_connections": "connections poolsize pool maxconns maxconn",
         "idle_timeout": "keepalive keepalivetimeout idle",
     },
     RouteConfig: {
         "upstream": "service backend cluster target destination proxypass url forwardto to",
         "max_body": "clientmaxbodysize maxbodysize bodylimit",
-        "`match: {path: …}`": "path prefix location uri paths",
-        "`match: {host: …}`": "host hosts hostname domain domains",
-        "`match: {methods: …}`": "method methods",
+        "write `match: {path: …}`": "path prefix location uri paths",
+        "write `match: {host: …}`": "host hosts hostname domain domains",
+        "write `match: {methods: …}`": "method methods",
     },
     Match: {
         "path": "paths uri url location exact",
-        "`path: /…/**`": "prefix pathprefix startswith",
+        "write `path: /…/**`": "prefix pathprefix startswith",
         "path_regex": "regex pathregexp regexp saferegex",
         "host": "hosts hostname hostnames domain domains authority",
         "methods": "method verb verbs",
@@ -151,13 +148,11 @@ ELSEWHERE: Mapping[type[BaseModel], Mapping[str, str]] = {
     model: {word: meant for meant, words in by_key.items() for word in words.split()}
     for model, by_key in _WORDS.items()
 }
-"""By model and word, in lower case and without `-` and `_`: the key here, or more than a key in its quotes."""
+"""By model and word, in lower case and without `-` and `_`: the key here, or what to write."""
 
 
 def known_as(key: str, model: type[BaseModel]) -> str | None:
     """Return what to do about the unknown `key` of `model` where other programs have it, else None."""
-    words = next((words for known, words in ELSEWHERE.items() if issubclass(model, known)), {})
-    meant = words.get(key.lower().replace("-", "").replace("_", ""))
-    if meant is None:
-        return None
-    return f"did you mean {meant}?" if meant.startswith("`") else f"did you mean `{meant}`?"
+    tables = (words for known, words in ELSEWHERE.items() if issubclass(model, known))
+    meant = next(tables, {}).get(key.lower().replace("-", "").replace("_", ""))
+    return f"did you mean `{meant}`?" if meant in model.model_fields else meant

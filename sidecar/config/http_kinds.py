@@ -36,6 +36,11 @@ _CLASS_5XX = "5xx"
 _FIELD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _KEYS = ("client_ip", "route", "global")
 _HEADER = "header:"
+_ANY_HEADER = f"`{_HEADER}` and the name of a field, such as `{_HEADER}X-API-Key`"
+_ADDRESS = frozenset(
+    {"ip", "client", "address", "clientaddress", "remoteaddr", "remoteaddress", "sourceip", "srcip"}
+)
+_ADDRESS |= {"binaryremoteaddr", "$remoteaddr", "$binaryremoteaddr", "peerip", "remoteip", "perip", "src"}
 _TYPE = re.compile(rf"{_FIELD}/{_FIELD}(?:[ \t]*;[ \t]*{_FIELD}=(?:{_FIELD}|\"[^\"\\\x00-\x1f\x7f]*\"))*")
 
 
@@ -191,8 +196,20 @@ def _limit_key(text: str) -> None:
     if text.lower().startswith(_HEADER):
         name = text.removeprefix(_HEADER)
         if name == text or not name:
-            raise ValueError(f"must be `{_HEADER}` and the name of a field, such as `{_HEADER}X-API-Key`")
+            raise ValueError(f"must be {_ANY_HEADER}")
         parse_header(name, "*")
         return
     words = (*_KEYS, f"{_HEADER}NAME")
-    raise ValueError(f"must be {listing(words)}{did_you_mean(text, _KEYS)}")
+    raise ValueError(f"must be {listing(words)}{_key_meant(text)}")
+
+
+def _key_meant(text: str) -> str:
+    """Return a question after the key that `text` stands for: what others call it, or the name of a field alone."""
+    word = text.lower().replace("-", "").replace("_", "")
+    if word in _ADDRESS:
+        return "; did you mean `client_ip`?"
+    if word in {"header", "headers", "httpheader", "requestheader"}:
+        return f"; write {_ANY_HEADER}"
+    if "-" in text and re.fullmatch(_FIELD, text) and not did_you_mean(text, _KEYS):
+        return f"; did you mean `{_HEADER}{text}`?"
+    return did_you_mean(text, _KEYS)

@@ -13,7 +13,7 @@ about a wrong scalar is worded here and in the modules that parse it: pydantic w
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
@@ -50,7 +50,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 # What the environment puts in may be anything, so editors let pass all text that mentions it.
 VARIABLE = r"\$\{"
 
-_Amount = TypeVar("_Amount", int, float)
+_Amount = TypeVar("_Amount", int, float, units.Rate)
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -95,6 +95,16 @@ class Kind(ABC):
         except ValueError:
             return False
         return True
+
+    def meant(self, value: object) -> Sequence[str]:
+        """Return what `parse` proposes instead of `value`, and would accept."""
+        try:
+            self.parse(value)
+        except units.UnitError as error:
+            return error.meant
+        except ValueError:
+            pass
+        return ()
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.worded)
@@ -220,7 +230,7 @@ class Percent(Kind):
             return None
         text = _as_written(value)
         if not isinstance(value, str) or not re.fullmatch(units.RATIO, text):
-            raise ValueError(units.proposal("must be a percentage, such as `20%`", self._meant(text, value)))
+            raise units.UnitError("must be a percentage, such as `20%`", self._meant(text, value))
         if not self._percent(self.low) <= self._percent(text) <= self._percent(self.high):
             raise ValueError(f"must be from `{self.low}` to `{self.high}`")
         return units.parse_ratio(text)
@@ -257,7 +267,7 @@ class RateOf(Kind):
     high: str
 
     def parse(self, value: object) -> units.Rate:
-        rate = units.parse_rate(_as_written(value))
+        rate = _with_unit(self, value, units.parse_rate, off=False)
         if rate.limit > self.most:
             raise ValueError(f"must be {self.most} at most")
         if not units.parse_duration(self.low) <= rate.per <= units.parse_duration(self.high):
@@ -429,7 +439,7 @@ def _with_unit(kind: Kind, value: object, read: Callable[[str], _Amount], *, off
         meant = [each for each in error.meant if kind.accepts(each)]
         if off and text and (value in NEGATIONS or not text.strip("0.")):
             meant = [_OFF]
-        raise ValueError(units.proposal(error.rule, meant)) from error
+        raise units.UnitError(error.rule, meant) from error
 
 
 def _off(kind: Duration | Size | Count | Percent) -> str | None:

@@ -31,8 +31,12 @@ def lint(config: Config, root: Node, file: str) -> tuple[Lint, ...]:
     """Return all warnings, in the order of the file. `root` is the tree that `config` was made of."""
     found: dict[tuple[Mark, str, str], Lint] = {}
     for each in RULES.values():
-        for message, paths, at_key, own in each.check(config):
-            path = next((path for path in paths if _is_written(root, path)), paths[0])
+        for message, paths, at_key, own, written in each.check(config):
+            path = next((path for path in paths if _is_written(root, path)), None)
+            if path is None:
+                if written:
+                    continue
+                path = paths[0]
             mark, place = spot(root, path, key=at_key)
             if own and place[:2] != path[:2]:
                 continue

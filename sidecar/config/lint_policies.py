@@ -186,6 +186,16 @@ def queue_exceeds_total(config: Config) -> Iterator[Suspicion]:
             )
 
 
+@rule("idle-queue", "a setting that does nothing is most often one that was meant to do something")
+def idle_queue(config: Config) -> Iterator[Suspicion]:
+    """Find what is said about queues that nobody may be in."""
+    for bulkhead, where in (bulkhead_of(config, index) for index in range(len(config.routes))):
+        if bulkhead and not bulkhead.max_queue:
+            for key in ("queue_timeout", "order", "target"):
+                message = f"with `max_queue: 0` nobody waits, and `{key}` does nothing"
+                yield Suspicion(message, ((*where, key),), own=True, written=True)
+
+
 @rule(
     "pool-smaller-than-bulkhead", "requests with a slot then wait for a connection, where no queue is bounded"
 )

@@ -21,6 +21,32 @@ def attempt_exceeds_total(config: Config) -> Iterator[Suspicion]:
             yield Suspicion(f"{message}, which ends every attempt first", ((*at, "attempt"), (*at, "total")))
 
 
+@rule("get-without-head", "who asks for the head of an answer is told what another service says")
+def get_without_head(config: Config) -> Iterator[Suspicion]:
+    """Find routes for GET whose HEAD goes to another upstream with a route below, which is for GET as well.
+
+    A route for HEAD and not for GET is meant to have it. As with `shadowed_route`, only routes whose first
+    segments can cover one another are compared.
+    """
+    takers: dict[bytes | None, list[tuple[int, Match, PathPattern]]] = {}
+    for index, route in enumerate(config.routes):
+        if not route.match.methods or "HEAD" in route.match.methods:
+            pattern = _pattern(route.match)
+            takers.setdefault(_first(pattern), []).append((index, route.match, pattern))
+    for index, route in enumerate(config.routes):
+        if "GET" not in route.match.methods or "HEAD" in route.match.methods:
+            continue
+        pattern, wanted = _pattern(route.match), route.match.model_copy(update={"methods": ("HEAD",)})
+        found = (_first_taker(wanted, pattern, takers.get(first, ())) for first in {None, _first(pattern)})
+        number = min((each for each in found if each is not None), default=-1)
+        taker = config.routes[number]
+        if number > index and taker.upstream != route.upstream and _has_get(taker.match):
+            yield Suspicion(
+                f"HEAD is not among them, so `{taker.name}` takes it, and `{taker.upstream}` answers it",
+                (("routes", index, "match", "methods"),),
+            )
+
+
 @rule(
     "loops-to-itself",
     "requests come back instead of reaching a service; the second pass is answered with 508",
@@ -73,7 +99,7 @@ def shadowed_route(config: Config) -> Iterator[Suspicion]:
     above: dict[bytes | None, list[tuple[str, Match, PathPattern]]] = {}
     for index, route in enumerate(config.routes):
         pattern = _pattern(route.match)
-        first = pattern.segments[0] if pattern.segments else None
+        first = _first(pattern)
         for name, match, other in (
             *above.get(None, ()),
             *(above.get(first, ()) if first is not None else ()),
@@ -131,6 +157,25 @@ def _pattern(match: Match) -> PathPattern:
     if match.path_regex is not None:
         return parse_regex(match.path_regex)
     return parse_path(match.path or ANY_PATH)
+
+
+def _first_taker(
+    wanted: Match, pattern: PathPattern, takers: Sequence[tuple[int, Match, PathPattern]]
+) -> int | None:
+    """Return the number of the first route that takes all requests that fulfil `wanted`."""
+    return next(
+        (number for number, match, other in takers if other.covers(pattern) and _asks_no_more(match, wanted)),
+        None,
+    )
+
+
+def _has_get(match: Match) -> bool:
+    return not match.methods or "GET" in match.methods
+
+
+def _first(pattern: PathPattern) -> bytes | None:
+    """Return the first segment of all paths that match; None where they have different ones."""
+    return pattern.segments[0] if pattern.segments else None
 
 
 def _asks_no_more(one: Match, other: Match) -> bool:

@@ -44,6 +44,7 @@ __all__ = [
     "IDEMPOTENT",
     "READS",
     "STALE",
+    "STEPS",
     "TRIGGERS",
     "AdaptiveConfig",
     "BreakerConfig",
@@ -69,6 +70,9 @@ __all__ = [
 
 STALE = "stale"
 """The step of a fallback that needs no settings."""
+
+STEPS = (STALE, "static", "mock", "upstream", "redirect")
+"""The keys of a fallback's steps, of which each has one."""
 
 READS = ("GET", "HEAD")
 """The methods that steps are for where they do not say otherwise: a failed POST must not look done."""

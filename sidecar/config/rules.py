@@ -18,12 +18,14 @@ class Suspicion(NamedTuple):
     """What a rule found, at the first of `paths` whose value is written, else above the first of them.
 
     With `own`, it is only worth a warning where a route says it itself: of what all routes inherit, some may have no use.
+    With `written`, it is only worth one where someone wrote the value at one of `paths`.
     """
 
     message: str
     paths: tuple[Path, ...]
     at_key: bool = False
     own: bool = False
+    written: bool = False
 
 
 Check = Callable[[Config], Iterator[Suspicion]]

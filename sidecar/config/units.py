@@ -11,7 +11,7 @@ three decimals: a microsecond is the finest step, and up to `MAX_SECONDS` a floa
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -55,6 +55,11 @@ _BYTES = {
     "B": 1,
 }
 _SPLIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+# `100/min`, `10 r/s`, `100 requests per minute`, `100rps`, `5/10 sec`, `100`
+_LOOSE_RATE = re.compile(
+    r"(?P<count>[0-9]{1,9})\s*(?:r|req|reqs|requests?)?\s*"
+    r"(?:(?:/|p|per|a|an|each|every)\s*(?P<per>(?:[0-9]+(?:\.[0-9]+)?)?\s*[a-z]+))?"
+)
 
 # What people write, in lower case, and what they may mean by it.
 _LOOSE_DURATIONS = {
@@ -63,6 +68,11 @@ _LOOSE_DURATIONS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), ("s",)),
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), ("m",)),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), ("h",)),
+}
+# Units that there are not, in hours.
+_LONGER = {
+    **dict.fromkeys(("d", "day", "days"), 24),
+    **dict.fromkeys(("w", "wk", "wks", "week", "weeks"), 168),
 }
 _LOOSE_SIZES = {
     "": ("B", "KiB"),
@@ -138,10 +148,15 @@ def show_size(size: int) -> str:
 
 def parse_rate(text: str) -> Rate:
     """Return the rate of `100/1m` or `10/s`, a whole number from 1 per duration. Raise ValueError for all else."""
+    if not re.fullmatch(RATE, text):
+        rule = "must be a rate, a whole number per duration, such as `100/1m` or `10/s`"
+        raise UnitError(rule, list(_rates_like(text)))
     count, _, per = text.partition("/")
-    per = per if per[:1].isdigit() else f"1{per}"
-    if not re.fullmatch(RATE, text) or not int(count) or not (seconds := parse_duration(per)):
-        raise ValueError("must be a rate, a whole number per duration, such as `100/1m` or `10/s`")
+    if not int(count):
+        raise ValueError("must be at least 1 per duration")
+    seconds = parse_duration(per if per[:1].isdigit() else f"1{per}")
+    if not seconds:
+        raise ValueError("must be per a duration longer than `0s`")
     return Rate(int(count), seconds)
 
 
@@ -189,4 +204,24 @@ def _unit_error(
         return UnitError(f"must be {example}")
     if match[2] in units and text == match[1] + match[2]:
         return UnitError("must be of 16 digits and three decimals at most")
-    return UnitError(f"must be {example}", [f"{match[1]}{unit}" for unit in loose.get(match[2].lower(), ())])
+    return UnitError(f"must be {example}", _meant(match[1], match[2].lower(), loose))
+
+
+def _meant(amount: str, unit: str, loose: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the amount with the units that `unit` may stand for, or as hours where they are not that long."""
+    if loose is _LOOSE_DURATIONS and unit in _LONGER:
+        return [f"{_plain(Decimal(amount) * _LONGER[unit])}h"]
+    return [f"{amount}{known}" for known in loose.get(unit, ())]
+
+
+def _rates_like(text: str) -> Iterator[str]:
+    """Yield the rates that `text` may stand for; a number alone is per second or per minute."""
+    match = _LOOSE_RATE.fullmatch(text.strip().lower())
+    if match is None:
+        return
+    if match["per"] is None:
+        yield from (f"{match['count']}/{unit}" for unit in ("1s", "1m"))
+        return
+    per = match["per"] if match["per"][0].isdigit() else f"1{match['per'].lstrip()}"
+    amount, unit = _split(per)
+    yield from (f"{match['count']}/{each}" for each in _meant(str(amount), unit, _LOOSE_DURATIONS))

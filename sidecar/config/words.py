@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "key_path", "listing", "one_line", "shown"]
+__all__ = ["closest", "did_you_mean", "key_path", "listing", "one_line", "shown"]
 
 Path = tuple[str | int, ...]
 
@@ -37,7 +37,13 @@ def listing(words: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """Return `; did you mean `x`?` with the candidate most like `word`, or nothing where none is alike.
+    """Return `; did you mean `x`?` with the candidate most like `word`, or nothing where none is alike."""
+    meant = closest(word, candidates)
+    return "" if meant is None else f"; did you mean `{meant}`?"
+
+
+def closest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate most like `word`, None where none is alike.
 
     Case does not count, nor do `-` and `_`; and who writes `prod` means what begins so.
     """
@@ -45,7 +51,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     wanted = _loose(word)
     longer = [each for each in loose if each.startswith(wanted) and len(wanted) >= _SHORTEST_PREFIX]
     alike = longer or difflib.get_close_matches(wanted, loose, n=1)
-    return f"; did you mean `{loose[alike[0]]}`?" if alike else ""
+    return loose[alike[0]] if alike else None
 
 
 def _loose(word: str) -> str:

@@ -227,7 +227,7 @@ async def _main(loaded: Loaded, log: Any, writer: LogWriter, max_files: int) -> 
 def _breakers_in_shadow(config: Config) -> frozenset[str]:
     """Give the names that these go by; a route's own goes by the route's."""
     own = {route.name: route.breaker for route in config.routes if isinstance(route.breaker, BreakerConfig)}
-    return frozenset(name for name, each in (config.breakers | own).items() if each.mode == "shadow")
+    return frozenset(name for name, each in {**config.breakers, **own}.items() if each.mode == "shadow")
 
 
 def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Live:

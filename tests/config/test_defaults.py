@@ -4,6 +4,7 @@ import pytest
 
 from sidecar.config.defaults import for_upstream
 from sidecar.config.load import load_text
+from sidecar.config.show import effective
 from sidecar.errors import ConfigError
 
 EVERYTHING = """\
@@ -82,3 +83,13 @@ def test_a_warning_names_the_option_too() -> None:
         "<command line>: --upstream: warning[loops-to-itself]: "
         "this is `listen.traffic` (`0.0.0.0:8080`): every request would come back, and be answered with 508"
     )
+
+
+def test_what_is_in_force_comes_from_options_and_from_no_line_of_a_file() -> None:
+    loaded = for_upstream("http://127.0.0.1:9000", ops="127.0.0.1:9901")
+
+    assert str(loaded.origins[("listen", "ops")]) == "option --ops"
+    assert str(loaded.origins[("upstreams", "upstream", "url")]) == "option --upstream"
+    assert str(loaded.origins[("routes", 0, "name")]) == "option --upstream"
+    assert str(loaded.origins[("drain_timeout",)]) == "default"
+    assert "<command line>:" not in effective(loaded)

@@ -31,6 +31,8 @@ def test_every_rule_says_why_it_is_there() -> None:
             "burst-without-bucket",
             "fallback-not-json",
             "fallback-to-itself",
+            "get-without-head",
+            "idle-queue",
             "idle-retry",
             "loops-to-itself",
             "no-answer-timeout",
@@ -210,6 +212,75 @@ def test_a_shadowed_route_is_told_of_once_with_the_first_that_covers_it() -> Non
     assert warning == (
         "f:6:5: routes[2]: warning[shadowed-route]: never matches: `r1`, above it, takes all its requests"
     )
+
+
+TWO = "version: 1\nupstreams: {a: {url: http://127.0.0.1:9000}, b: {url: http://127.0.0.1:9001}}\n"
+
+
+def of_two(*routes: str) -> list[str]:
+    """Return the warnings about routes, each of them `upstream, match`, that are called r0, r1, …"""
+    lines = []
+    for number, route in enumerate(routes):
+        upstream, _, match = route.partition(", ")
+        lines.append(f"  - {{name: r{number}, upstream: {upstream}, match: {{{match}}}}}")
+    return warnings(TWO + "routes:\n" + "\n".join(lines) + "\n")
+
+
+HEAD_IS_TAKEN = (
+    "f:4:61: routes[0].match.methods: warning[get-without-head]: "
+    "HEAD is not among them, so `r1` takes it, and `b` answers it"
+)
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "b, path: /**",
+        "b, path: /search",
+        "b, path: '/*'",
+        "b, path: /**, methods: [GET, HEAD]",
+        "b, path_regex: /s.*",
+    ],
+)
+def test_a_route_for_get_whose_head_another_upstream_answers_is_found(below: str) -> None:
+    assert of_two("a, path: /search, methods: [GET]", below) == [HEAD_IS_TAKEN]
+
+
+def test_the_first_route_that_takes_head_is_the_one_that_is_told_of() -> None:
+    assert of_two(
+        "a, path: /search, methods: [GET]",
+        "b, path: /search, methods: [POST, HEAD, GET], host: x.example",
+        "b, path: /search",
+        "a, path: /**",
+    ) == [HEAD_IS_TAKEN.replace("`r1`", "`r2`")]
+    assert (
+        of_two("a, path: /search, methods: [GET]", "b, path: /orders", "a, path: '/*'", "b, path: /**") == []
+    )
+    assert of_two("a, path: /search, methods: [GET]", "a, path: /search", "b, path: /**") == []
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        ("a, path: /search, methods: [GET, HEAD]", "b, path: /**"),
+        ("a, path: /search", "b, path: /**"),
+        ("a, path: /search, methods: [POST]", "b, path: /**"),
+        ("a, path: /search, methods: [GET]", "a, path: /**", "b, path: /**, host: x.example"),
+        ("a, path: /search, methods: [GET]", "b, path: /**, methods: [HEAD]"),  # it is meant to
+        ("a, path: /search, methods: [HEAD]", "b, path: /search, methods: [GET]"),
+        ("a, path: /search, methods: [GET]", "b, path: /orders"),  # nobody takes it
+        ("a, path: /search, methods: [GET]", "b, path: /**, methods: [POST]"),
+        ("a, path: /search, methods: [GET]", "b, path: /**, headers: {X-A: b}"),
+    ],
+)
+def test_head_that_goes_where_it_should_is_not_warned_of(routes: tuple[str, ...]) -> None:
+    assert [each for each in of_two(*routes) if "get-without-head" in each] == []
+
+
+def test_of_a_route_that_never_matches_only_that_is_told() -> None:
+    assert of_two("b, path: /**", "a, path: /search, methods: [GET]") == [
+        "f:5:5: routes[1]: warning[shadowed-route]: never matches: `r0`, above it, takes all its requests"
+    ]
 
 
 def looping(listen: str, url: str) -> list[str]:

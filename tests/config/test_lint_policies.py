@@ -325,9 +325,33 @@ def test_a_queue_as_patient_as_a_whole_request_is_warned_of() -> None:
         )
     ]
     assert of_route("bulkhead: {queue_timeout: 14999ms}") == []
-    assert of_route("bulkhead: {queue_timeout: 15s, max_queue: 0}") == []
     assert of_route("bulkhead: {queue_timeout: 15s, mode: off}") == []
     assert of_route("bulkhead: {queue_timeout: 15s}, timeout: {total: off}") == []
+
+
+@pytest.mark.parametrize("setting", ["queue_timeout: 15s", "order: lifo", "target: 5ms"])
+def test_what_is_said_about_a_queue_that_nobody_may_be_in_is_warned_of(setting: str) -> None:
+    key = setting.partition(":")[0]
+    told = f"{key}: warning[idle-queue]: with `max_queue: 0` nobody waits, and `{key}` does nothing"
+
+    assert of_route(f"bulkhead: {{max_queue: 0, {setting}}}") == [f"routes[0].bulkhead.{told}"]
+    assert warnings(
+        f"bulkheads: {{b: {{max_queue: 0, {setting}}}}}\nroutes: [{{name: r, upstream: a, bulkhead: b}}]\n"
+    ) == [f"bulkheads.b.{told}"]
+    assert of_route(f"bulkhead: {{max_queue: 1, {setting}}}") == []
+    assert of_route(f"bulkhead: {{max_queue: 0, mode: off, {setting}}}") == []
+
+
+def test_a_queue_that_nobody_may_be_in_is_all_right_where_nothing_else_is_said_of_it() -> None:
+    assert of_route("bulkhead: {max_queue: 0}") == []
+    assert (
+        warnings("""defaults: {bulkhead: {queue_timeout: 2s}}
+routes:
+  - {name: r, match: {path: /r}, upstream: a, bulkhead: {max_queue: 0}}
+  - {name: s, upstream: a}
+""")
+        == []
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from sidecar.config.units import (
 
 NO_DURATION = "must be a duration with its unit, such as `500ms`, `15s`, `5m` or `1h`"
 NO_SIZE = "must be a size with its unit, such as `512B`, `64KiB` or `10MB`"
+NO_RATE = "must be a rate, a whole number per duration, such as `100/1m` or `10/s`"
 DURATIONS = st.from_regex(DURATION, fullmatch=True)
 SIZES = st.from_regex(SIZE, fullmatch=True)
 
@@ -74,7 +75,10 @@ def test_a_duration_is_printed_in_the_largest_unit_that_gives_a_whole_number(
         ("15", NO_DURATION + "; did you mean `15s` or `15ms`?"),
         ("15 s", NO_DURATION + "; did you mean `15s`?"),
         ("2 Minutes", NO_DURATION + "; did you mean `2m`?"),
-        ("1d", NO_DURATION),
+        ("1d", NO_DURATION + "; did you mean `24h`?"),
+        ("1.5 days", NO_DURATION + "; did you mean `36h`?"),
+        ("2w", NO_DURATION + "; did you mean `336h`?"),
+        ("1 fortnight", NO_DURATION),
         ("-1s", NO_DURATION),
         ("1m30s", NO_DURATION),
         ("", NO_DURATION),
@@ -184,13 +188,31 @@ def test_a_rate_is_a_number_per_duration(text: str, rate: Rate) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["100", "100/min", "0/1m", "0/m", "1/0s", "100/", "/1m", "-1/1m", "1.5/1m", "1/1m/1m"]
+    ("text", "rule"),
+    [
+        ("100", NO_RATE + "; did you mean `100/1s` or `100/1m`?"),
+        ("100/min", NO_RATE + "; did you mean `100/1m`?"),
+        ("100 / 2 Minutes", NO_RATE + "; did you mean `100/2m`?"),
+        ("100rps", NO_RATE + "; did you mean `100/1s`?"),
+        ("100 rpm", NO_RATE + "; did you mean `100/1m`?"),
+        ("10r/s", NO_RATE + "; did you mean `10/1s`?"),
+        ("100 per minute", NO_RATE + "; did you mean `100/1m`?"),
+        ("5 requests every 1.5 sec", NO_RATE + "; did you mean `5/1.5s`?"),
+        ("1000/day", NO_RATE + "; did you mean `1000/24h`?"),
+        ("100/", NO_RATE),
+        ("100/month", NO_RATE),
+        ("/1m", NO_RATE),
+        ("-1/1m", NO_RATE),
+        ("1.5/1m", NO_RATE),
+        ("1/1m/1m", NO_RATE),
+        ("0/1m", "must be at least 1 per duration"),
+        ("0/m", "must be at least 1 per duration"),
+        ("1/0s", "must be per a duration longer than `0s`"),
+        ("1/277778h", "must be less than 31 years"),
+    ],
 )
-def test_what_is_no_rate_is_refused_with_the_rule(text: str) -> None:
-    with pytest.raises(
-        ValueError,
-        match=f"^{re.escape('must be a rate, a whole number per duration, such as `100/1m` or `10/s`')}$",
-    ):
+def test_what_is_no_rate_is_refused_with_the_rule_and_what_may_be_meant(text: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
         parse_rate(text)
 
 

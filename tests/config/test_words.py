@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.config.words import did_you_mean, key_path, listing, one_line, shown
+from sidecar.config.words import closest, did_you_mean, key_path, listing, one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_the_word_that_may_be_meant_is_offered(word: str, meant: str | None) -> 
     hint = did_you_mean(word, ["timeout", "max_body", "production", "orders"])
 
     assert hint == (f"; did you mean `{meant}`?" if meant else "")
+    assert closest(word, ["timeout", "max_body", "production", "orders"]) == meant
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,36 @@ async def test_no_more_clients_are_let_in_than_there_are_files_for(aiohttp_serve
     assert b"\r\nRetry-After: 1\r\n" in refusal
     (warning,) = [call.kwargs for call in log.calls if call.args == ("sidecar.connections_capped",)]
     assert (warning["limit"], warning["open_files"]) == (limit, 130)
+
+
+async def test_a_breaker_that_changes_says_so_and_whether_it_is_only_in_shadow() -> None:
+    log = CapturingLogger()
+    text = """
+version: 1
+listen: {traffic: "127.0.0.1:0", ops: "127.0.0.1:0"}
+upstreams: {service: {url: "http://127.0.0.1:1"}}
+breakers: {shared: {mode: shadow}, strict: {}, unused: {mode: "off"}}
+routes:
+  - {name: own, match: {path: /own}, upstream: service, breaker: {mode: shadow}}
+  - {name: firm, match: {path: /firm}, upstream: service, breaker: {}}
+  - {name: many, match: {path: /many}, upstream: service, breaker: shared}
+  - {name: rest, upstream: service, breaker: strict}
+"""
+    sidecar = Sidecar(load_text(text), log)
+    await sidecar.start()
+    try:
+        assert sidecar.engine is not None
+        breakers = sidecar.engine.guards.breakers
+        for breaker in breakers.values():
+            breaker.force_open(0.0, None)
+    finally:
+        await sidecar.stop()
+
+    changes = [call for call in log.calls if call.args == ("breaker.opened",)]
+    assert {call.kwargs["breaker"]: call.kwargs.get("mode") for call in changes} == {
+        "own": "shadow",
+        "shared": "shadow",
+        "firm": None,
+        "strict": None,
+    }
+    assert {call.method_name for call in changes} == {"warning"}

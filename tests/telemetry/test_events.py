@@ -33,6 +33,16 @@ def test_a_trip_says_what_was_reached_and_what_came_before() -> None:
     }
 
 
+def test_the_line_of_a_breaker_in_shadow_does_not_look_like_that_of_one_that_refuses() -> None:
+    breaker, told = events_of(BreakerSettings(open_jitter=0.0))
+    breaker.force_open(0.0, 10.0)
+
+    assert breaker_line(told[0], shadow=True) == (
+        "breaker.opened",
+        {"breaker": "db", "was": "CLOSED", "cause": "forced", "mode": "shadow", "forced": "open"},
+    )
+
+
 def test_what_follows_is_told_too() -> None:
     breaker, told = events_of(BreakerSettings(open_jitter=0.0))
     breaker.force_open(0.0, 10.0)

@@ -3,6 +3,8 @@
 import io
 import json
 import threading
+from collections.abc import Callable
+from time import monotonic
 from typing import Any, TextIO, cast
 
 import pytest
@@ -175,3 +177,201 @@ def test_lines_are_written_in_their_order() -> None:
     writer.close()
 
     assert stream.getvalue().splitlines() == [f"{number}" for number in range(1000)]
+
+
+# --- more lines than the stream takes ---
+
+ROOM = 9_000  # lines of requests that fit in the queue
+
+
+def stuck() -> tuple[Gate, LogWriter, Any]:
+    """Give a stream that hangs with the first line, its writer, and a logger."""
+    stream = Gate()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json")
+    log.info("sidecar.ready")
+    assert stream.waiting.wait(PATIENCE)
+    return stream, writer, log
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < end
+        threading.Event().wait(0.001)
+
+
+def written(stream: io.StringIO) -> list[tuple[str, int | None]]:
+    """Give the event and the number of each line."""
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [(line["event"], line.get("n", line.get("count"))) for line in lines]
+
+
+def test_what_is_rare_finds_room_when_requests_find_none_and_the_gap_is_told_at_its_place() -> None:
+    stream, writer, log = stuck()
+
+    for number in range(ROOM + 500):
+        log.info("request", n=number)
+        if number % 100 == 0:
+            log.warning("breaker.opened", n=number)
+    stream.open.set()
+    until(lambda: "log.lines_dropped" in stream.getvalue())
+    log.info("request", n=-1)
+    log.info("sidecar.stopped")
+    writer.close()
+
+    lines = written(stream)
+    fits = [number for event, number in lines if event == "request"]
+    assert lines[0] == ("sidecar.ready", None)
+    assert [number for event, number in lines if event == "breaker.opened"] == list(range(0, ROOM + 500, 100))
+    assert fits == [*range(ROOM - 90), -1], "the 90 rare lines among them take room too"
+    assert lines[-3:] == [("log.lines_dropped", 590), ("request", -1), ("sidecar.stopped", None)]
+    assert writer.dropped == 590
+
+
+def test_the_line_of_a_gap_looks_like_any_other() -> None:
+    for style in ("json", "console"):
+        stream = Gate()
+        writer = LogWriter(stream)
+        log = make_logger(writer, cast("Any", style), stream)
+        for number in range(ROOM + 5):
+            log.info("request", n=number)
+        stream.open.set()
+        writer.close()
+
+        last = stream.getvalue().splitlines()[-1]
+        if style == "json":
+            told = json.loads(last)
+            assert told.pop("time").endswith("Z")
+            assert told == {"event": "log.lines_dropped", "level": "warning", "count": writer.dropped}
+        else:
+            assert "[warning  ] log.lines_dropped" in last
+            assert f"count={writer.dropped}" in last
+
+
+def test_a_gap_is_one_stretch_requests_get_lines_again_when_all_that_waited_is_written() -> None:
+    stream, writer, log = stuck()
+    for number in range(ROOM + 1):
+        log.info("request", n=number)
+    assert writer.dropped == 1
+
+    log.warning("breaker.opened", n=1)
+    log.info("request", n=-1)
+    assert writer.dropped == 2
+    stream.open.set()
+    until(lambda: "log.lines_dropped" in stream.getvalue())
+    log.info("request", n=-2)
+    writer.close()
+
+    assert written(stream)[ROOM:] == [
+        ("request", ROOM - 1),
+        ("breaker.opened", 1),
+        ("log.lines_dropped", 2),
+        ("request", -2),
+    ]
+    assert writer.dropped == 2
+
+
+def test_a_gap_does_not_end_with_the_first_line_for_which_there_is_room() -> None:
+    class Turnstile(Gate):
+        """A stream that takes as many lines as it is told to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.open.set()
+            self.may = threading.Semaphore(0)
+
+        def write(self, text: str) -> int:
+            assert self.may.acquire(timeout=PATIENCE)
+            return super().write(text)
+
+    stream = Turnstile()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json")
+    for number in range(ROOM + 5):
+        log.info("request", n=number)
+    first = writer.dropped
+    stream.may.release(100)
+    until(lambda: len(stream.getvalue().splitlines()) == 100)
+
+    log.info("request", n=-1)
+
+    assert writer.dropped == first + 1
+    stream.may.release(ROOM * 2)
+    writer.close()
+
+
+def test_each_gap_is_told_of_with_its_own_count() -> None:
+    stream, writer, log = stuck()
+    for number in range(ROOM + 3):
+        log.info("request", n=number)
+    stream.open.set()
+    until(lambda: "log.lines_dropped" in stream.getvalue())
+    stream.open.clear()
+    stream.waiting.clear()
+    log.info("sidecar.ready")
+    assert stream.waiting.wait(PATIENCE)
+    for number in range(ROOM + 5):
+        log.info("request", n=number)
+    stream.open.set()
+    writer.close()
+
+    assert [count for event, count in written(stream) if event == "log.lines_dropped"] == [3, 5]
+    assert writer.dropped == 8
+
+
+def test_a_line_that_could_not_be_written_is_told_of_when_one_can() -> None:
+    class Full(io.StringIO):
+        """A disk that is full for a time."""
+
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError
+            return super().write(text)
+
+    stream = Full()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json")
+    log.info("request", n=1)
+    log.info("request", n=2)
+    until(lambda: writer.dropped == 2)
+    stream.full = False
+    log.info("request", n=3)
+    writer.close()
+
+    assert written(stream) == [("request", 3), ("log.lines_dropped", 2)]
+
+
+def test_at_the_end_a_slow_reader_gets_what_is_rare_rather_than_one_request_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow(Gate):
+        """A reader that takes some 500 lines a second."""
+
+        def write(self, text: str) -> int:
+            threading.Event().wait(0.002)
+            return super().write(text)
+
+    monkeypatch.setattr("sidecar.telemetry.logs._CLOSE_SECONDS", 0.4)
+    stream = Slow()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json")
+    for number in range(1000):
+        log.info("request", n=number)
+    log.info("breaker.closed")
+    log.info("sidecar.stopped")
+    stream.open.set()
+    writer.close()
+
+    lines = written(stream)
+    requests = [number for event, number in lines if event == "request"]
+    assert requests == list(range(len(requests)))
+    assert 0 < len(requests) < 1000
+    assert lines[len(requests) :] == [
+        ("breaker.closed", None),
+        ("sidecar.stopped", None),
+        ("log.lines_dropped", 1000 - len(requests)),
+    ]
+    assert writer.dropped == 1000 - len(requests)

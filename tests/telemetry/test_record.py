@@ -9,7 +9,7 @@ from sidecar.errors import BadResponse, ClientGone, RequestError, TotalTimeout
 from sidecar.fate import Fate
 from sidecar.message import NO_FIELDS, Reply
 from sidecar.pipeline.exchange import Exchange
-from sidecar.telemetry.record import METHODS, AccessLog, Record, Recorder
+from sidecar.telemetry.record import LINES_PER_SECOND, METHODS, AccessLog, Record, Recorder
 from tests.support.exchanges import a_request
 
 
@@ -40,17 +40,23 @@ def play(
     status: int = 200,
     fate: Fate = Fate.OK,
     error: BaseException | None = None,
+    ends: float = 1.0,
+    would: tuple[str, ...] = (),
+    fault: str | None = None,
 ) -> Exchange:
-    """Play an exchange to its end: its head after 250 ms, its end after a second."""
+    """Play an exchange of a second to its end: its head came after 250 ms."""
     clock = Clock()
+    clock.now = ends - 1.0
     request = a_request(method, target, client="192.0.2.7")
     exchange = Exchange(request, route, clock, recorder)
     exchange.upstream = "db"
     exchange.attempts = (("upstream_connect", 0.1), ("ok", 0.15))
+    exchange.would = would
+    exchange.fault = fault
     reply = Reply(status, NO_FIELDS)
-    clock.now = 0.25
+    clock.now = ends - 0.75
     exchange.answer(reply, fate)
-    clock.now = 1.0
+    clock.now = ends
     reply.close(error)
     return exchange
 
@@ -78,8 +84,19 @@ def test_a_record_says_what_happened_and_nothing_of_the_query() -> None:
         queued_seconds=0.0,
         head_seconds=0.25,
         total_seconds=1.0,
+        fault=None,
         error=None,
+        suppressed=0,
     )
+
+
+def test_a_record_says_what_was_injected() -> None:
+    recorder = a_recorder()
+
+    play(recorder, fault="delay, abort")
+
+    (record,) = recorder.records()
+    assert (record.fault, record.as_dict()["fault"]) == ("delay, abort", "delay, abort")
 
 
 def test_as_json_its_times_are_in_milliseconds() -> None:
@@ -106,7 +123,9 @@ def test_as_json_its_times_are_in_milliseconds() -> None:
         "queued_ms": None,
         "head_ms": 250,
         "total_ms": 1000,
+        "fault": None,
         "error": "BadResponse: bad chunk",
+        "suppressed": None,
     }
 
 
@@ -245,3 +264,125 @@ def test_a_request_that_breaks_after_a_good_head_is_worth_a_line() -> None:
     play(a_recorder(access_log="errors", lines=told), error=RequestError("broke"))
 
     assert [record.error for record in told] == ["RequestError: broke"]
+
+
+# --- the same line over and over ---
+
+REPETITIVE = [fate for fate in Fate if fate.startswith(("rejected_", "fallback_"))]
+
+
+def suppressed(lines: list[Record]) -> list[int]:
+    return [record.suppressed for record in lines]
+
+
+@pytest.mark.parametrize("fate", REPETITIVE)
+def test_an_outage_does_not_flood_the_log_and_every_request_is_accounted_for(fate: Fate) -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for number in range(2500):  # a thousand a second, from the 1st second on
+        play(recorder, fate=fate, status=503, ends=1 + number / 1000)
+
+    assert suppressed(told) == [0] * 10 + [990] + [0] * 9 + [990] + [0] * 9
+    assert told[10].as_dict()["suppressed"] == 990
+    assert [record.total_seconds for record in told] == pytest.approx([1.0] * 30)
+    play(recorder, fate=fate, status=503, ends=1000)
+    assert told[-1].suppressed == 490
+    assert len(told) + sum(suppressed(told)) == 2501
+    assert recorder.by_route["orders"].requests == {(b"GET", 503, fate.value): 2501}
+
+
+def test_ten_in_a_second_are_not_too_many() -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for number in range(100):
+        play(recorder, fate=Fate.REJECTED_RATE_LIMIT, status=429, ends=1 + number / LINES_PER_SECOND)
+
+    assert suppressed(told) == [0] * 100
+
+
+def test_a_second_is_over_when_it_is_over() -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for ends in [*([5.0] * 11), 5.999, 6.0]:
+        play(recorder, fate=Fate.REJECTED_RATE_LIMIT, status=429, ends=ends)
+
+    assert suppressed(told) == [0] * 10 + [2]
+
+
+def test_each_route_and_each_fate_has_lines_of_its_own() -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for _ in range(50):
+        for route in ("orders", "_none"):
+            for fate in (Fate.REJECTED_BREAKER_OPEN, Fate.FALLBACK_STALE):
+                play(recorder, route=route, fate=fate)
+
+    seen = [(record.route, record.fate) for record in told]
+    assert {each: seen.count(each) for each in seen} == {
+        ("orders", Fate.REJECTED_BREAKER_OPEN): 10,
+        ("orders", Fate.FALLBACK_STALE): 10,
+        ("_none", Fate.REJECTED_BREAKER_OPEN): 10,
+        ("_none", Fate.FALLBACK_STALE): 10,
+    }
+
+
+@pytest.mark.parametrize(
+    "fate", [Fate.UPSTREAM_STATUS, Fate.UPSTREAM_CONNECT, Fate.TIMEOUT_TOTAL, Fate.INTERNAL]
+)
+def test_what_failed_at_the_upstream_or_here_always_has_its_line(fate: Fate) -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for _ in range(500):
+        play(recorder, fate=fate, status=502, would=("rate_limit",))
+
+    assert suppressed(told) == [0] * 500
+
+
+def test_who_asks_for_all_lines_gets_them_all() -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="all", lines=told)
+
+    for _ in range(500):
+        play(recorder, fate=Fate.REJECTED_BREAKER_OPEN, status=503)
+        play(recorder, would=("rate_limit",))
+
+    assert suppressed(told) == [0] * 1000
+
+
+def test_the_records_kept_are_of_all_of_them() -> None:
+    recorder = a_recorder(keep=1000, access_log="errors")
+
+    for _ in range(500):
+        play(recorder, fate=Fate.REJECTED_BREAKER_OPEN, status=503)
+
+    assert suppressed(recorder.records()) == [0] * 500
+
+
+# --- shadow ---
+
+
+@pytest.mark.parametrize("fate", [Fate.OK, Fate.CACHE_FRESH, Fate.CACHE_STALE, Fate.COALESCED])
+@pytest.mark.parametrize(("level", "lines"), [("off", 0), ("errors", 1), ("all", 1)])
+def test_a_good_answer_that_a_policy_in_shadow_would_have_refused_is_worth_a_line(
+    level: AccessLog, lines: int, fate: Fate
+) -> None:
+    told: list[Record] = []
+
+    play(a_recorder(access_log=level, lines=told), fate=fate, would=("rate_limit", "breaker"))
+
+    assert [record.as_dict()["would_reject"] for record in told] == [["rate_limit", "breaker"]] * lines
+
+
+def test_a_shadow_that_would_refuse_everybody_does_not_flood_the_log() -> None:
+    told: list[Record] = []
+    recorder = a_recorder(access_log="errors", lines=told)
+
+    for number in range(2000):
+        play(recorder, would=("rate_limit",) if number % 2 else (), ends=1 + number / 1000)
+
+    assert suppressed(told) == [0] * 10 + [490] + [0] * 9

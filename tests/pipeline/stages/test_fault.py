@@ -203,6 +203,35 @@ async def test_a_delay_goes_with_each_of_the_others_and_of_those_the_first_count
     ]
 
 
+@in_virtual_time
+async def test_the_record_says_what_was_injected_so_that_nobody_blames_the_upstream() -> None:
+    settings = [
+        FaultSettings(delay=1),
+        FaultSettings(abort=503),
+        FaultSettings(reset=True),
+        FaultSettings(truncate=2),
+        FaultSettings(delay=1, abort=503),
+        FaultSettings(abort=503, percent=0),
+    ]
+
+    noted = []
+    for each in settings:
+        route = a_route(a_stage(each))
+        await route.get()
+        noted.append(route.done[0].fault)
+
+    assert noted == ["delay", "abort", "reset", "truncate", "delay, abort", None]
+
+
+@in_virtual_time
+async def test_the_record_of_several_attempts_names_each_kind_once() -> None:
+    route = a_route(a_stage(FaultSettings(delay=1, abort=503)), outside=Twice())
+
+    await route.get()
+
+    assert route.done[0].fault == "delay, abort"
+
+
 # --- whom it hits ---
 
 
@@ -321,6 +350,7 @@ async def test_a_body_that_is_not_longer_than_that_passes_whole(most: int) -> No
         (b"hello", None, b"truncate"),  # how long it would be was not known at its head
     ]
     assert (route.fates, injected(stage)) == (["ok", "ok"], {})
+    assert [exchange.fault for exchange in route.done] == [None, None]  # nothing came of it
 
 
 @in_virtual_time
