@@ -5,6 +5,7 @@ Complaints name the option that is wrong, `--upstream: message`, for there is no
 
 import re
 from dataclasses import replace
+from types import MappingProxyType
 
 from sidecar.config.environ import escape
 from sidecar.config.load import Loaded, load_text
@@ -55,7 +56,7 @@ def for_upstream(url: str, listen: str | None = None, ops: str | None = None) ->
         else each
         for path, each in loaded.origins.items()
     }
-    return replace(loaded, warnings=warnings, origins=origins)
+    return replace(loaded, warnings=warnings, origins=MappingProxyType(origins))
 
 
 def _by_option(problem: str, options: dict[int, str]) -> str:

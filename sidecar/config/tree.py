@@ -44,10 +44,10 @@ TOP = Mark(1, 1)
 class Origin:
     """Where a value comes from.
 
-    `kind` and `name` belong together: a `file` and its name, the environment (`env`) and the variables used,
-    an `option` of the command line, a `preset` or a `profile` and its name, a `default` and nothing. `mark` and `path` tell where it is written,
-    which for a route's inherited value is under `defaults`, and for a preset's where that is named; for what is
-    written nowhere they mean nothing. A `secret` is not shown.
+    `kind` and `name` belong together: a `file` and its name, the environment (`env`) and the variables used, an
+    `option` of the command line, a `preset` or a `profile` and its name, a `default` and nothing. `mark` and `path`
+    tell where it is written, which for a route's inherited value is under `defaults`, and for a preset's where that
+    is named; for what is written nowhere they mean nothing. A `secret` is not shown.
     """
 
     kind: Literal["file", "env", "option", "preset", "profile", "default"]

@@ -57,8 +57,8 @@ _BYTES = {
 _SPLIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 # `100/min`, `10 r/s`, `100 requests per minute`, `100rps`, `5/10 sec`, `100`
 _LOOSE_RATE = re.compile(
-    r"(?P<count>[0-9]{1,9})\s*(?:r|req|reqs|requests?)?\s*"
-    r"(?:(?:/|p|per|a|an|each|every)\s*(?P<per>(?:[0-9]+(?:\.[0-9]+)?)?\s*[a-z]+))?"
+    r"(?P<count>[0-9]{1,9}) ?(?:r|req|reqs|requests?)? ?"
+    r"(?:(?:/|p|per|a|an|each|every) ?(?P<per>(?:[0-9]{1,9}(?:\.[0-9]{1,3})?)? ?[a-z]+))?"
 )
 
 # What people write, in lower case, and what they may mean by it.
@@ -216,7 +216,7 @@ def _meant(amount: str, unit: str, loose: Mapping[str, tuple[str, ...]]) -> list
 
 def _rates_like(text: str) -> Iterator[str]:
     """Yield the rates that `text` may stand for; a number alone is per second or per minute."""
-    match = _LOOSE_RATE.fullmatch(text.strip().lower())
+    match = _LOOSE_RATE.fullmatch(" ".join(text.lower().split()))
     if match is None:
         return
     if match["per"] is None:

@@ -39,7 +39,7 @@ from sidecar.pipeline.stages.cache import CacheStage
 from sidecar.pipeline.stages.deadline import TotalDeadline
 from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.fault import FaultStage
-from sidecar.pipeline.stages.guarded import Guarded
+from sidecar.pipeline.stages.guarded import Front, Guarded
 from sidecar.pipeline.stages.invalidate import InvalidateStage
 from sidecar.pipeline.stages.ladder import Ladder, Other
 from sidecar.pipeline.stages.rate_limit import RateFields, RateLimitStage
@@ -137,10 +137,15 @@ def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -
         ValueError: the policy asks for what it does not bring, such as copies without a store.
 
     """
-    outer = (*_outside(policy, parts), *_around(policy, parts))
-    inner = _inside(policy, parts, seconds)
-    call = compose(outer, _in_one(inner, compose(inner, upstream)))
-    return Pipeline(policy.route, call, (*outer, *inner))
+    outside, around, inner = _outside(policy, parts), _around(policy, parts), _inside(policy, parts, seconds)
+    waits = [
+        stage for stage in around if isinstance(stage, TotalDeadline | RetryStage)
+    ]  # the innermost of `around`
+    call = compose(waits, _in_one(inner, compose(inner, upstream)))
+    if waits and isinstance(inner[0], BreakerGate) and not inner[0].shadow:
+        call = compose([Front(inner[0])], call)
+    call = compose([*outside, *around[: len(around) - len(waits)]], call)
+    return Pipeline(policy.route, call, (*outside, *around, *inner))
 
 
 def _outside(policy: Policy, parts: Parts) -> list[Stage]:

@@ -97,4 +97,5 @@ def _seconds(name: bytes, argument: bytes | None) -> int:
         return MOST
     if argument is None or not argument.isdigit():
         return 0
-    return MOST if len(argument) > _MOST_DIGITS else min(int(argument), MOST)
+    digits = argument.lstrip(b"0") or b"0"
+    return MOST if len(digits) > _MOST_DIGITS else min(int(digits), MOST)

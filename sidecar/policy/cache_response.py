@@ -121,4 +121,5 @@ def _age(value: bytes) -> int:
     first = value.partition(b",")[0].strip(b" \t")
     if not first.isdigit():
         return 0
-    return MOST if len(first) > 10 else min(int(first), MOST)
+    digits = first.lstrip(b"0") or b"0"
+    return MOST if len(digits) > 10 else min(int(digits), MOST)

@@ -329,7 +329,7 @@ def test_a_queue_as_patient_as_a_whole_request_is_warned_of() -> None:
     assert of_route("bulkhead: {queue_timeout: 15s}, timeout: {total: off}") == []
 
 
-@pytest.mark.parametrize("setting", ["queue_timeout: 15s", "order: lifo", "target: 5ms"])
+@pytest.mark.parametrize("setting", ["queue_timeout: 5s", "order: lifo", "target: 5ms"])
 def test_what_is_said_about_a_queue_that_nobody_may_be_in_is_warned_of(setting: str) -> None:
     key = setting.partition(":")[0]
     told = f"{key}: warning[idle-queue]: with `max_queue: 0` nobody waits, and `{key}` does nothing"

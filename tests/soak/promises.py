@@ -42,7 +42,10 @@ __all__ = ["Hour", "hold_all"]
 
 SERVED = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced", "client_gone"})
 # What a burst may run into when all is well: the limits that are there for it. Nothing fails, and no breaker refuses.
-HEALED = SERVED | {"rejected_rate_limit", "rejected_bulkhead_full", "rejected_queue_timeout"}
+# Nor is it a failure when the time of a request has gone by in waiting for a slot, or for the answer to an identical one:
+# that too is a burst, and `Exchange.queued` tells how long it was.
+WAITED = "timeout_total, half of it spent in waiting"
+HEALED = SERVED | {"rejected_rate_limit", "rejected_bulkhead_full", "rejected_queue_timeout", WAITED}
 ENOUGH = (
     0.9  # share of those that are served when all is well, of those that came alone; the rest met a burst
 )
@@ -161,4 +164,6 @@ def _look_at_recovery(outcome: Outcome, hour: Hour) -> None:
 def _reason(exchange: Exchange) -> str:
     """Give the fate; of one that was softened by a fallback, the one that it would have been."""
     error = exchange.error
-    return str(error.fate) if isinstance(error, RequestError) else str(exchange.fate)
+    word = str(error.fate) if isinstance(error, RequestError) else str(exchange.fate)
+    waited = exchange.total is not None and exchange.queued >= exchange.total / 2
+    return WAITED if word == "timeout_total" and waited else word

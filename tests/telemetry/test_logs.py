@@ -314,6 +314,8 @@ def test_each_gap_is_told_of_with_its_own_count() -> None:
     for number in range(ROOM + 5):
         log.info("request", n=number)
     stream.open.set()
+    until(lambda: stream.getvalue().count("log.lines_dropped") == 2)
+    log.info("sidecar.stopped")
     writer.close()
 
     assert [count for event, count in written(stream) if event == "log.lines_dropped"] == [3, 5]

@@ -89,12 +89,20 @@ class BreakerGate(_Shadowed):
             BreakerOpen: with the time until it may be worth to ask again.
 
         """
-        breaker = self.breaker
-        if not breaker.passing:
-            wait = _wait(breaker, exchange, self._loop.time())
-            if wait is not None:
-                self._refuse(exchange, wait)
+        if not self.breaker.passing:
+            self.look(exchange)
         return self.next(exchange)
+
+    def look(self, exchange: Exchange) -> None:
+        """Refuse what would be refused.
+
+        Raises:
+            BreakerOpen: with the time until it may be worth to ask again.
+
+        """
+        wait = _wait(self.breaker, exchange, self._loop.time())
+        if wait is not None:
+            self._refuse(exchange, wait)
 
 
 class BreakerPermit(_Shadowed):
