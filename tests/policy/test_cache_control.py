@@ -59,6 +59,8 @@ def test_a_number_that_is_missing_is_zero() -> None:
         (b"2147483649", MOST),
         (b"9999999999", MOST),
         (b"10000000000", MOST),
+        (b"00000000000005", 5),
+        (b"0" * 5000, 0),
         (b"9" * 5000, MOST),
     ],
 )
