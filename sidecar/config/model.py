@@ -275,7 +275,7 @@ class Config(Model):
     errors: ErrorsConfig = Field(ErrorsConfig(), description="The answers that are the sidecar's own.")
     access_log: Annotated[AccessLog, Choice(*get_args(AccessLog))] = Field(
         "errors",
-        description="Which requests get a line in the log; `errors`: all but good answers, the same refusal at most 10 times a second.",
+        description="Which requests get a line; `errors`: all but good answers, a refusal at most 10 times a second.",
     )
     records: Annotated[int, Count(0, 100_000)] = Field(
         1000,
