@@ -97,7 +97,7 @@ class RetryStage(Stage):
             # Not before: what was refused on its way has never reached the upstream, and pays for nothing there.
             if self._budget is not None:
                 self._budget.deposit(self._now())
-            if failed.__class__ is Reply and failed.status not in self._statuses:
+            if isinstance(failed, Reply) and failed.status not in self._statuses:
                 return failed
             return await self._again(exchange, failed, began)
         finally:
