@@ -4,11 +4,11 @@ Live means that the event loop turns. Ready means that the configuration is load
 nothing is draining: never that an upstream is well, or a partial outage would become a full one.
 """
 
-from collections.abc import Callable
-
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+
+from sidecar.telemetry.live import Live
 
 __all__ = ["ops_app"]
 
@@ -16,14 +16,14 @@ _LIVE = ("/health/live", "/livez", "/healthz")
 _READY = ("/health/ready", "/readyz")
 
 
-def ops_app(metrics: CollectorRegistry, not_ready: Callable[[], str | None]) -> web.Application:
-    """Make the app. `not_ready` gives the reason why no traffic should be sent here now, or None."""
+def ops_app(state: Live, metrics: CollectorRegistry) -> web.Application:
+    """Make the app that shows `state`, and `metrics` of it."""
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:
-        reason = not_ready()
+        reason = state.not_ready
         if reason is None:
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)

@@ -36,6 +36,7 @@ class Engine:
     """Everything between the listeners and the upstreams."""
 
     loaded: Loaded
+    router: Router
     dispatcher: Dispatcher
     recorder: Recorder
     pools: dict[str, Pool]
@@ -91,7 +92,7 @@ def build(
     new_id = request_ids()
     router = Router([_route_match(route) for route in config.routes])
     dispatcher = Dispatcher(router, pipelines, parts, recorder, new_id)
-    return Engine(loaded, dispatcher, recorder, pools, seconds, new_id, background, made)
+    return Engine(loaded, router, dispatcher, recorder, pools, seconds, new_id, background, made)
 
 
 def _pipeline(

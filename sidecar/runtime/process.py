@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from time import time  # noqa: TID251 -- when a configuration was loaded is a matter of the calendar
 from typing import Any
 
 from aiohttp import web
@@ -29,11 +28,13 @@ from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Event, State
 from sidecar.runtime.engine import Engine, build
 from sidecar.runtime.listeners import Listener, listen
+from sidecar.runtime.live import live_of
 from sidecar.runtime.tls import server_context
 from sidecar.telemetry.events import breaker_line
 from sidecar.telemetry.ids import traceparent
+from sidecar.telemetry.live import Live
 from sidecar.telemetry.logs import REQUEST, LogWriter, make_logger
-from sidecar.telemetry.metrics import Live, UpstreamView, registry
+from sidecar.telemetry.metrics import registry
 from sidecar.telemetry.record import Record
 from sidecar.version import VERSION
 from sidecar.wire.client import MAX_REFUSED
@@ -57,9 +58,9 @@ class Sidecar:
         self._shadows = _breakers_in_shadow(loaded.config)
         self._listeners: dict[str, Listener] = {}
         self._ops: web.AppRunner | None = None
-        self._state: str | None = "starting"
         self.engine: Engine | None = None
         self.server: Server | None = None
+        self.live: Live | None = None
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -94,8 +95,8 @@ class Sidecar:
             new_traceparent=traceparent,
         )
         server = self.server = Server(loop, engine.dispatcher, rules, limits)
-        metrics = registry(_live(engine, server, log_dropped))
-        self._ops = web.AppRunner(ops_app(metrics, lambda: self._state), access_log=None)
+        live = self.live = live_of(engine, server, log_dropped)
+        self._ops = web.AppRunner(ops_app(live, registry(live)), access_log=None)
         await self._ops.setup()
         assert self._ops.server is not None  # noqa: S101 -- `setup` made it
         try:
@@ -109,7 +110,7 @@ class Sidecar:
         except StartFailed:
             await self.stop()
             raise
-        self._state = None
+        live.not_ready = None
         self._log.info("sidecar.ready", version=VERSION, source=self._loaded.source, **self.addresses)
 
     def _affordable(self, connections: int, max_files: int) -> int:
@@ -127,7 +128,8 @@ class Sidecar:
 
     async def drain(self) -> None:
         """Let the requests under way finish, for at most `drain_timeout`, then stop."""
-        self._state = "draining"
+        if self.live is not None:
+            self.live.not_ready = "draining"
         server = self.server
         listener = self._listeners.get("traffic")
         if server is not None and listener is not None:
@@ -228,32 +230,6 @@ def _breakers_in_shadow(config: Config) -> frozenset[str]:
     """Give the names that these go by; a route's own goes by the route's."""
     own = {route.name: route.breaker for route in config.routes if isinstance(route.breaker, BreakerConfig)}
     return frozenset(name for name, each in {**config.breakers, **own}.items() if each.mode == "shadow")
-
-
-def _live(engine: Engine, server: Server, log_dropped: Callable[[], int]) -> Live:
-    def view(name: str) -> UpstreamView:
-        pool = engine.pools[name]
-        return UpstreamView(
-            open=lambda: pool.open,
-            idle=lambda: pool.idle,
-            reconnected=lambda: pool.reconnected,
-            seconds=engine.seconds[name],
-        )
-
-    return Live(
-        recorder=engine.recorder,
-        pipelines=engine.dispatcher.pipelines,
-        guards=engine.guards,
-        now=server.loop.time,
-        upstreams={name: view(name) for name in engine.pools},
-        connections=lambda: len(server.connections),
-        accepted=lambda: server.accepted,
-        refused=lambda: server.refused_count,
-        tasks=lambda: len(asyncio.all_tasks(server.loop)),
-        log_dropped=log_dropped,
-        config_hash=engine.loaded.digest,
-        loaded_at=time(),
-    )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

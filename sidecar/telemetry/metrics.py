@@ -4,55 +4,24 @@ Names, labels and meanings are an interface (see the README); every series of a 
 first scrape, and labels come only from configured names or closed sets.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from sidecar.counts import Histogram
 from sidecar.fate import Fate
 from sidecar.pipeline.assemble import Pipeline
-from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stages.attempt import AttemptStage
 from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.ladder import OtherStep
+from sidecar.telemetry.live import Live
 from sidecar.telemetry.policies import policy_metrics
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
 
-__all__ = ["Live", "UpstreamView", "registry"]
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamView:
-    """What the metrics read of one upstream's pool."""
-
-    open: Callable[[], int]
-    idle: Callable[[], int]
-    reconnected: Callable[[], int]
-    seconds: Histogram
-
-
-@dataclass(slots=True)
-class Live:
-    """What the metrics read: the objects that are in force now."""
-
-    recorder: Recorder
-    pipelines: Sequence[Pipeline]
-    guards: Guards
-    now: Callable[[], float]
-    upstreams: Mapping[str, UpstreamView]
-    connections: Callable[[], int]
-    accepted: Callable[[], int]
-    refused: Callable[[], int]
-    tasks: Callable[[], int]
-    log_dropped: Callable[[], int]
-    config_hash: str
-    loaded_at: float
-    reload_ok: bool = True
+__all__ = ["registry"]
 
 
 class _Collector(Collector):
@@ -184,7 +153,7 @@ def _config(live: Live) -> Iterable[Metric]:
     when.add_metric([], live.loaded_at)
     yield when
     info = GaugeMetricFamily("sidecar_config_info", "The configuration in force.", labels=["hash"])
-    info.add_metric([live.config_hash], 1)
+    info.add_metric([live.loaded.digest], 1)
     yield info
     build = GaugeMetricFamily("sidecar_build_info", "The version.", labels=["version"])
     build.add_metric([VERSION], 1)

@@ -11,20 +11,19 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 from pytest_aiohttp import AiohttpClient
 
 from sidecar.control.ops import ops_app
+from tests.support.live import some_live
 
 PATHS = ["/health/live", "/livez", "/healthz", "/health/ready", "/readyz", "/metrics"]
 
 
 class State:
-    """Why no traffic should come now, and a registry of one gauge."""
+    """A sidecar to be shown, and a registry of one gauge."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None
+        self.live = some_live()
+        self.live.not_ready = None
         self.metrics = CollectorRegistry()
         self.gauge = Gauge("sidecar_test", "A gauge.", registry=self.metrics)
-
-    def not_ready(self) -> str | None:
-        return self.reason
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/livez", "/healthz"])
@@ -33,8 +32,8 @@ async def test_live_is_live_whether_ready_or_not(
     aiohttp_client: AiohttpClient, path: str, reason: str | None
 ) -> None:
     state = State()
-    state.reason = reason
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    state.live.not_ready = reason
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     response = await client.get(path)
 
@@ -44,11 +43,11 @@ async def test_live_is_live_whether_ready_or_not(
 @pytest.mark.parametrize("path", ["/health/ready", "/readyz"])
 async def test_ready_follows_the_state_and_says_why_not(aiohttp_client: AiohttpClient, path: str) -> None:
     state = State()
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     seen = []
     for reason in ("starting", None, "draining"):
-        state.reason = reason
+        state.live.not_ready = reason
         response = await client.get(path)
         seen.append((response.status, await response.json()))
 
@@ -61,7 +60,7 @@ async def test_ready_follows_the_state_and_says_why_not(aiohttp_client: AiohttpC
 
 async def test_prometheus_gets_the_format_that_it_asks_for(aiohttp_client: AiohttpClient) -> None:
     state = State()
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
     state.gauge.set(7)
 
     plain = await client.get("/metrics")
@@ -83,7 +82,7 @@ async def test_prometheus_gets_the_format_that_it_asks_for(aiohttp_client: Aioht
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_probe_may_ask_with_head(aiohttp_client: AiohttpClient, path: str) -> None:
     state = State()
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     response = await client.head(path)
 
@@ -94,7 +93,7 @@ async def test_a_probe_may_ask_with_head(aiohttp_client: AiohttpClient, path: st
 @pytest.mark.parametrize("path", PATHS)
 async def test_nothing_can_be_changed_here(aiohttp_client: AiohttpClient, path: str, method: str) -> None:
     state = State()
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     assert (await client.request(method, path)).status == 405
 
@@ -102,6 +101,6 @@ async def test_nothing_can_be_changed_here(aiohttp_client: AiohttpClient, path: 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/metrics/x", "/health/live/x"])
 async def test_what_is_not_there_is_404(aiohttp_client: AiohttpClient, path: str) -> None:
     state = State()
-    client = await aiohttp_client(ops_app(state.metrics, state.not_ready))
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     assert (await client.get(path)).status == 404

@@ -17,10 +17,12 @@ from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stages.attempt import RESULTS
 from sidecar.pipeline.stages.ladder import Other
 from sidecar.policy.fallback import Upstream as Fallback
-from sidecar.telemetry.metrics import Live, UpstreamView, registry
+from sidecar.telemetry.live import Live, UpstreamView
+from sidecar.telemetry.metrics import registry
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
 from tests.support.exchanges import a_request, a_route
+from tests.support.live import some_live
 from tests.support.upstream import Upstream, answer, fail
 from tests.support.virtual_time import in_virtual_time
 
@@ -34,19 +36,24 @@ FORMATS: dict[str, tuple[str, Callable[[str], Iterable[Any]]]] = {
 
 def a_live(recorder: Recorder, *pipelines: Pipeline, guards: Guards | None = None) -> Live:
     """Make what the metrics read, with one upstream."""
-    view = UpstreamView(open=lambda: 5, idle=lambda: 3, reconnected=lambda: 2, seconds=Histogram())
-    return Live(
+    view = UpstreamView(
+        url="http://127.0.0.1:1",
+        max_connections=10,
+        open=lambda: 5,
+        idle=lambda: 3,
+        reconnected=lambda: 2,
+        seconds=Histogram(),
+    )
+    return some_live(
         recorder=recorder,
         pipelines=pipelines,
         guards=guards or Guards(),
-        now=lambda: 0.0,
         upstreams={"an-upstream": view},
         connections=lambda: 7,
         accepted=lambda: 70,
         refused=lambda: 3,
         tasks=lambda: 4,
         log_dropped=lambda: 1,
-        config_hash="abc",
         loaded_at=1_700_000_000.0,
     )
 
@@ -150,7 +157,7 @@ def test_what_is_read_is_what_is_there_now(fmt: str) -> None:
     assert value(series, "sidecar_log_lines_dropped_total") == 1
     assert value(series, "sidecar_config_last_reload_successful") == 1
     assert value(series, "sidecar_config_last_reload_timestamp_seconds") == 1_700_000_000
-    assert value(series, "sidecar_config_info", hash="abc") == 1
+    assert value(series, "sidecar_config_info", hash=live.loaded.digest) == 1
     assert value(series, "sidecar_build_info", version=VERSION) == 1
     live.reload_ok = False
     assert value(scrape(made, fmt), "sidecar_config_last_reload_successful") == 0
@@ -178,7 +185,7 @@ async def test_what_happened_is_counted(fmt: str) -> None:
     for exchange in route.done:
         recorder(exchange)
     live = a_live(recorder, route.pipeline)
-    live.upstreams = {"an-upstream": UpstreamView(lambda: 0, lambda: 0, lambda: 0, route.seconds)}
+    live.upstreams = {"an-upstream": UpstreamView("", 1, lambda: 0, lambda: 0, lambda: 0, route.seconds)}
 
     series = scrape(registry(live), fmt)
 
