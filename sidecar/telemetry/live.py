@@ -6,6 +6,7 @@ turn of the event loop, so whoever reads it within one turn sees one configurati
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sidecar.config.load import Loaded
 from sidecar.config.router import Router
@@ -64,6 +65,8 @@ class Live:
     started_at: float
     loaded_at: float
     not_ready: str | None = "starting"
+    lag: Any = None
+    health: Mapping[str, Any] = field(default_factory=dict)
     reload_ok: bool = True
     reload_lines: tuple[str, ...] = ()
     maintenance: dict[str, Maintained] = field(default_factory=dict)
