@@ -45,6 +45,8 @@ class Histogram:
         return self._total
 
     def _fold(self) -> None:
+        if not self._pending:
+            return
         pending, self._pending = self._pending, []
         pending.sort()
         self._total += sum(pending)

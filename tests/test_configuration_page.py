@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sidecar.config import model, policies
+from sidecar.config import model, observing, policies
 from sidecar.config.alternatives import NamedOr, Off, OneOrMany, Short, WordOr
 from sidecar.config.complete import PROFILES
 from sidecar.config.http_kinds import FieldName, FieldValue, LimitKey, RetryOn, Status
@@ -29,18 +29,20 @@ from sidecar.config.kinds import (
     RateOf,
     Size,
     Switch,
+    Text,
 )
-from sidecar.config.later import LATER
 from sidecar.config.lint import RULES
+from sidecar.config.observing_kinds import Statuses
 from sidecar.config.presets import PRESETS
 from sidecar.config.schema import json_schema
 from sidecar.config.shape import Model, plain_field, shape_of
+from sidecar.config.state_field import StateField
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
 TABLES = dict(re.findall(r"<!-- keys: (\w+) -->\n(.*?)<!-- end -->", PAGE, re.DOTALL))
 MODELS = [
     each
-    for module in (model, policies)
+    for module in (model, policies, observing)
     for name in module.__all__
     if isinstance(each := getattr(module, name), type) and issubclass(each, Model) and each is not Model
 ]
@@ -64,13 +66,6 @@ def test_the_page_and_the_schema_know_the_same_keys() -> None:
     assert {
         key for text in TABLES.values() for key in re.findall(r"^\| `(\w+)` ", text, re.MULTILINE)
     } == keys
-
-
-def test_the_page_names_the_keys_of_later_versions() -> None:
-    section = PAGE.partition("## Keys of later versions")[2]
-    for words in LATER.values():
-        for word in words:
-            assert f"`{word}`" in section, word
 
 
 def test_the_page_says_what_the_profiles_change() -> None:
@@ -195,8 +190,8 @@ def kind_in_words(kind: Any) -> str:
             return "the words in the last column, and statuses, 400 to 599"
         case LimitKey():
             return "`client_ip`, `route`, `global` or `header:NAME`"
-        case FieldName() | FieldValue():
-            return "the name of a header field"
+        case FieldName() | FieldValue() | StateField():
+            return "the name of a header field" + (", or `off`" if kind.off else "")
         case Only():
             return f"`{kind.number}`"
         case Switch():
@@ -207,5 +202,9 @@ def kind_in_words(kind: Any) -> str:
             return "a name"
         case File():
             return "a file"
+        case Statuses():
+            return "a status, a range such as `200-399`, or a list of these"
+        case Text():
+            return "text" + (", or `off`" if kind.off else "")
         case _:
             return "text"

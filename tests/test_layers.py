@@ -25,6 +25,7 @@ ELSEWHERE = {
     "config/checks.py": "config/test_broken_files.py",  # a rule is the complaint that a file gets
     "config/checks_fallback.py": "config/test_broken_files.py",  # as above
     "config/checks_policies.py": "config/test_broken_files.py",  # as above
+    "config/checks_observing.py": "config/test_broken_files.py",  # as above
     "config/complaints.py": "config/test_broken_files.py",  # as above
     "config/complete.py": "config/test_load.py",  # defaults, profile and inheritance show in what is loaded
     "config/http_kinds.py": "config/test_broken_files.py",  # a kind is what it accepts and how it complains

@@ -255,7 +255,7 @@ def test_a_file_is_run_as_the_readme_says(tmp_path: Path) -> None:
     """Part 4: the line that says ready, but for the ports."""
     ports = Ports.free()
     (mended,) = blocks("yaml")
-    listen = f"listen: {{traffic: 0.0.0.0:{ports.traffic}, ops: 0.0.0.0:{ports.ops}}}\n"
+    listen = f"listen: {{traffic: 0.0.0.0:{ports.traffic}, ops: 0.0.0.0:{ports.ops}, admin: 127.0.0.1:0}}\n"
     (tmp_path / "sidecar.yaml").write_text(mended + listen)
     command, said = next(step for step in steps() if step[0].startswith("sidecar run --config"))
 

@@ -9,10 +9,10 @@ Rules of every command:
   `sidecar healthcheck` start fast.
 """
 
-from sidecar.cli import check, demo, healthcheck, run, schema, show_config
+from sidecar.cli import check, demo, explain, healthcheck, run, schema, show_config, top
 from sidecar.cli.group import sidecar as main
 
 __all__ = ["main"]
 
-for _module in (run, check, show_config, schema, demo, healthcheck):
+for _module in (run, check, show_config, explain, top, schema, demo, healthcheck):
     main.add_command(_module.command)

@@ -1,5 +1,6 @@
 """`sidecar run`: the proxy itself, until a signal ends it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ __all__ = ["command"]
         "sidecar run --config /etc/sidecar/sidecar.yaml",
         "sidecar run --upstream http://127.0.0.1:9000",
         "sidecar run --upstream unix:///run/app.sock --listen 127.0.0.1:8080 --ops 127.0.0.1:9900",
+        "sidecar run --upstream http://127.0.0.1:9000 --admin off",
         failure="the configuration is wrong",
         starts=True,
     ),
@@ -30,6 +32,9 @@ __all__ = ["command"]
 @click.option("--upstream", metavar="URL", help="Without a file: the service to stand in front of.")
 @click.option("--listen", metavar="ADDR", help="With --upstream: where callers connect.  [0.0.0.0:8080]")
 @click.option("--ops", metavar="ADDR", help="With --upstream: health and metrics.  [0.0.0.0:9900]")
+@click.option(
+    "--admin", metavar="ADDR", help="With --upstream: state, changes, live page; or off.  [127.0.0.1:9901]"
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -39,6 +44,7 @@ def command(
     upstream: str | None,
     listen: str | None,
     ops: str | None,
+    admin: str | None,
 ) -> None:
     """Run the sidecar.
 
@@ -52,17 +58,25 @@ def command(
     if file is not None and upstream is not None:
         raise click.UsageError("A file and --upstream exclude each other.", ctx)
     if file is not None:
-        if listen or ops:
-            raise click.UsageError("--listen and --ops go with --upstream; a file has keys for them.", ctx)
+        if listen or ops or admin:
+            raise click.UsageError(
+                "--listen, --ops and --admin go with --upstream; a file has keys for them.", ctx
+            )
         loaded = _from_file(file)
     elif upstream is not None:
-        loaded = _from_options(upstream, listen, ops)
+        loaded = _from_options(upstream, listen, ops, admin)
     else:
         raise click.UsageError("Name a FILE, or a service with --upstream URL.", ctx)
 
     from sidecar import runtime
 
-    ctx.exit(runtime.run(loaded))
+    ctx.exit(runtime.run(loaded, None if file is None else partial(_again, file)))
+
+
+def _again(file: Path) -> "Loaded":
+    from sidecar.config.load import load_file
+
+    return load_file(file)
 
 
 def _from_file(file: Path) -> "Loaded":
@@ -73,11 +87,11 @@ def _from_file(file: Path) -> "Loaded":
     return loaded
 
 
-def _from_options(upstream: str, listen: str | None, ops: str | None) -> "Loaded":
+def _from_options(upstream: str, listen: str | None, ops: str | None, admin: str | None) -> "Loaded":
     from sidecar.config import show
     from sidecar.config.defaults import for_upstream
 
-    loaded = for_upstream(upstream, listen, ops)
+    loaded = for_upstream(upstream, listen, ops, admin)
     say.note("Running without a file. The configuration in effect:\n")
     say.note(show.effective(loaded))
     say.warnings(loaded.warnings)

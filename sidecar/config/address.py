@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
-__all__ = ["Address", "Endpoint", "parse_endpoint", "parse_listen", "parse_server_name"]
+__all__ = ["Address", "Endpoint", "parse_authority", "parse_endpoint", "parse_listen", "parse_server_name"]
 
 Scheme = Literal["http", "https", "unix"]
 
@@ -126,6 +126,16 @@ def parse_endpoint(text: str) -> Endpoint:
 def parse_server_name(text: str) -> str:
     """Read the name that a certificate is checked against. Raises ValueError where `text` is none."""
     return _host(text)
+
+
+def parse_authority(text: str) -> None:
+    """Check what a `Host` field may be: a host, and a port where there is one. Raises ValueError where it is not."""
+    if "://" in text or "/" in text:
+        raise ValueError("must be a host, with its port where it has one, and nothing before or behind it")
+    host, port = _split_port(text)
+    _host(host)
+    if port:
+        _port(port, 1)
 
 
 def _meant(read: Callable[[str], object], *candidates: str) -> str:

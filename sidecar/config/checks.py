@@ -6,6 +6,7 @@ wrong. Where a value is none of its kind they say nothing: that has been said.
 
 import re
 from collections.abc import Callable, Container, Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 from sidecar.config.address import Address, parse_endpoint, parse_listen
@@ -13,7 +14,7 @@ from sidecar.config.kinds import NAME
 from sidecar.config.tree import Node
 from sidecar.config.words import did_you_mean, shown
 
-__all__ = ["CHECKS", "Finding", "each_of", "is_unknown"]
+__all__ = ["CHECKS", "Finding", "each_of", "is_unknown", "listener"]
 
 
 class Finding(NamedTuple):
@@ -27,12 +28,15 @@ class Finding(NamedTuple):
 def addresses(root: Node) -> Iterator[Finding]:
     """Find listeners that cannot both have their address."""
     listen = root.entries.get("listen")
-    traffic, ops = (_listener(listen, name) for name in ("traffic", "ops"))
-    if listen and traffic and ops and traffic.collides(ops):
-        node, other = listen.entries["ops"], f"`traffic`, which listens on `{traffic}`"
-        if not node.origin.written:
-            node, other = listen.entries["traffic"], f"`ops`, which listens on `{ops}`"
-        yield Finding(node, f"must differ from {other}")
+    for first, second in combinations(("traffic", "ops", "admin"), 2):
+        one, other = listener(listen, first), listener(listen, second)
+        if listen and one and other and one.collides(other):
+            if listen.entries[second].origin.written:
+                yield Finding(listen.entries[second], f"must differ from `{first}`, which listens on `{one}`")
+            else:
+                yield Finding(
+                    listen.entries[first], f"must differ from `{second}`, which listens on `{other}`"
+                )
 
 
 def upstream_tls(root: Node) -> Iterator[Finding]:
@@ -104,7 +108,8 @@ def each_of(root: Node, key: str) -> Iterator[Node]:
     yield from (*node.entries.values(), *node.items) if node else ()
 
 
-def _listener(listen: Node | None, name: str) -> Address | None:
+def listener(listen: Node | None, name: str) -> Address | None:
+    """Return the address that `listen` has at `name`; None where it is off, or none."""
     node = listen.entries.get(name) if listen else None
     try:
         return parse_listen(node.value) if node and isinstance(node.value, str) else None

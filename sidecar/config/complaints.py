@@ -14,8 +14,17 @@ from sidecar.config.elsewhere import known_as
 from sidecar.config.emptiness import left_open
 from sidecar.config.guesses import guessed
 from sidecar.config.kinds import AFFIRMATIONS, NEGATIONS, Kind
-from sidecar.config.later import belongs_to_a_later_version
 from sidecar.config.model import Config, ErrorsConfig, Listen, Match, Timeouts, UpstreamConfig
+from sidecar.config.observing import (
+    AdminConfig,
+    HealthConfig,
+    LogConfig,
+    OtelConfig,
+    ReadinessConfig,
+    ReloadConfig,
+    SentryConfig,
+)
+from sidecar.config.observing_kinds import is_hidden
 from sidecar.config.policies import (
     STALE,
     STEPS,
@@ -57,9 +66,12 @@ _MAIN_KEYS: Mapping[type[BaseModel], str] = {
     CacheConfig: "fresh_for",
     ErrorsConfig: "format",
     FaultConfig: "delay",
+    HealthConfig: "path",
     Listen: "traffic",
+    LogConfig: "level",
     Match: "path",
     MockStep: "body",
+    OtelConfig: "endpoint",
     RateLimitConfig: "limit",
     RedirectStep: "location",
     RetryAfterConfig: "max",
@@ -72,6 +84,8 @@ _MAIN_KEYS: Mapping[type[BaseModel], str] = {
     UpstreamConfig: "url",
     UpstreamStep: "name",
 }
+# Where that is to switch something on, which by default is off.
+_SWITCHES: Mapping[type[BaseModel], str] = {ReadinessConfig: "require_upstream", ReloadConfig: "watch"}
 
 
 def complain_about(error: ValidationError, root: Node, document: Document) -> None:
@@ -84,7 +98,12 @@ def complain_about(error: ValidationError, root: Node, document: Document) -> No
         elif details["type"] == "extra_forbidden":
             document.about(node, _unknown(location, root, document), at_key=True)
         elif details["type"] != "too_short":
-            document.about(node, _wrong(details, root, document), at_key=rest == _KEY)
+            document.about(
+                node,
+                _wrong(details, root, document),
+                at_key=rest == _KEY,
+                discreet=is_hidden(Config, location),
+            )
         elif node.value in ([], {}):  # pydantic counts only what is right in it
             document.about(node, "must not be empty")
 
@@ -104,8 +123,6 @@ def _unknown(location: Path, root: Node, document: Document) -> str:
     *above, last = location
     key = str(last)
     model = model_at(Config, above)
-    if belongs_to_a_later_version(key, model):
-        return f"{shown(key)} belongs to a later version; remove the key"
     known = model.model_fields
     open_key = left_open(_nearest(root, tuple(above))[0], key, frozenset(known), document)
     if open_key:
@@ -130,7 +147,14 @@ def _wrong(details: ErrorDetails, root: Node, document: Document) -> str:
         hint = _as_mapping(value, model_at(Config, location))
     if _forms(location) and isinstance(value, bool | str) and value in NEGATIONS:
         hint = f"; did you mean `{OFF}`?"
+    if details["type"] == "model_type" and _may_be_secret(value, model_at(Config, location)):
+        return f"{rule}{hint}"
     return f"{rule}, not {shown(value)}{hint}"
+
+
+def _may_be_secret(value: object, model: type[BaseModel]) -> bool:
+    """Tell if the scalar `value` in the place of a `model` may be what is not to be shown in it."""
+    return not isinstance(value, bool) and any(is_hidden(model, (key,)) for key in model.model_fields)
 
 
 def _forms(location: Path) -> tuple[Off, ...]:
@@ -158,8 +182,16 @@ def _follows_an_open_one(location: Path, root: Node, document: Document) -> bool
 
 def _as_mapping(value: object, model: type[BaseModel]) -> str:
     """Return a question after the mapping that the scalar `value` stands for, where that is plain to see."""
+    if model is AdminConfig:
+        return "; the address stands in `listen: {admin: …}`"
+    if model is SentryConfig:
+        return "; write `{dsn: …}`"
     if isinstance(value, bool | str) and value in AFFIRMATIONS and not has_required(model):
-        return "; did you mean `{}`?"
+        return (
+            f"; did you mean `{{{_SWITCHES[model]}: true}}`?"
+            if model in _SWITCHES
+            else "; did you mean `{}`?"
+        )
     if not isinstance(value, str | int | float):
         return ""
     if value == OFF:

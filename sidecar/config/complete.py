@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from sidecar.config.alternatives import OFF, Short
 from sidecar.config.kinds import Kind
 from sidecar.config.model import Config, Defaults, RouteConfig, UpstreamConfig
+from sidecar.config.observing import HealthConfig
 from sidecar.config.policies import (
     IDEMPOTENT,
     STALE,
@@ -69,6 +70,7 @@ _CALLED: Mapping[type[BaseModel], str] = {
 # Of two keys that may not contradict, the one that is left out follows the one that is written.
 _PAIRS: Mapping[type[BaseModel], tuple[str, str]] = {
     BreakerConfig: ("open_for", "open_max"),
+    HealthConfig: ("timeout", "interval"),
     RetryConfig: ("base", "max"),
     StoreConfig: ("max_body", "max_bytes"),
 }

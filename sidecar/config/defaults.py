@@ -19,15 +19,21 @@ COMMAND_LINE = "<command line>"
 _PLACE = re.compile(rf"{COMMAND_LINE}:(\d+):\d+: \S+: ")
 
 
-def for_upstream(url: str, listen: str | None = None, ops: str | None = None) -> Loaded:
+def for_upstream(
+    url: str, listen: str | None = None, ops: str | None = None, admin: str | None = None
+) -> Loaded:
     """Return the configuration for one upstream at `url`.
 
-    `listen` and `ops` are addresses, None for the default. Nothing is taken from the environment.
-    Raises ConfigError where one of the three is not what it should be.
+    `listen`, `ops` and `admin` are addresses, None for the default; `admin` may be `off`. Nothing is taken from the
+    environment. Raises ConfigError where one of the four is not what it should be.
     """
     lines = ["version: 1", "listen:"]
     options: dict[int, str] = {}  # by the number of the line that holds its value
-    for option, key, address in (("--listen", "traffic", listen), ("--ops", "ops", ops)):
+    for option, key, address in (
+        ("--listen", "traffic", listen),
+        ("--ops", "ops", ops),
+        ("--admin", "admin", admin),
+    ):
         if address is not None:
             lines.append(f"  {key}: {quoted(escape(address))}")
             options[len(lines)] = option

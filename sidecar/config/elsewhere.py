@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from sidecar.config.model import Match, RouteConfig, Timeouts, UpstreamConfig
+from sidecar.config.model import Config, Listen, Match, RouteConfig, Timeouts, UpstreamConfig
+from sidecar.config.observing import (
+    AdminConfig,
+    HealthConfig,
+    LogConfig,
+    OtelConfig,
+    ReadinessConfig,
+    ReloadConfig,
+    SentryConfig,
+    TelemetryConfig,
+)
 from sidecar.config.policies import (
     BreakerConfig,
     BulkheadConfig,
@@ -29,6 +39,11 @@ _ATTEMPTS = "write `retries`, which is one less: it does not count the first att
 
 # By key, or by what to write where that is more than another key: the words for it, with spaces between them.
 _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
+    AdminConfig: {
+        "token": "password secret key apikey bearer bearertoken auth credentials",
+        "hosts": "host hostnames allowedhosts allowhosts origins allowedorigins vhosts",
+        "write `listen: {admin: …}` at the top": "listen address addr port bind socketaddress",
+    },
     BreakerConfig: {
         "consecutive_failures": "threshold failurethreshold failures maxfailures failmax maxfails errorthreshold "
         "errors consecutive5xx consecutiveerrors exceptionsallowedbeforebreaking",
@@ -48,6 +63,20 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "write `half_open: {successes: …}`": "successthreshold successes halfopensuccesses",
         "write `slow_call: {rate: …}`": "slowcallratethreshold slowrate",
         "write `slow_call: {duration: …}`": "slowcalldurationthreshold slowthreshold slow",
+    },
+    Config: {
+        "write `listen: {ops: …}`; the metrics are at its `/metrics`": "metrics prometheus stats",
+        "write `health: {…}` in the upstream": "health healthcheck healthchecks healthprobe probes livenessprobe",
+        "readiness": "ready readinessprobe readinessgate",
+        "log": "logging logs logger applog",
+        "write `log: {level: …}`": "loglevel verbosity",
+        "write `log: {format: …}`": "logformat",
+        "access_log": "accesslogs accesslogging requestlog",
+        "write `telemetry: {otel: …}`": "otel otlp opentelemetry tracing traces",
+        "write `telemetry: {sentry: …}`": "sentry",
+        "write `listen: {admin: …}`": "management dashboard",
+        "headers": "responseheaders",
+        "reload": "watch autoreload hotreload",
     },
     HalfOpen: {
         "max_concurrent": "requests maxrequests permits permittedcalls calls trials concurrency",
@@ -108,6 +137,50 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "max_entries": "entries items maxitems maxkeys",
         "max_body": "maxobjectsize maxfilesize maxitemsize maxentrysize",
     },
+    HealthConfig: {
+        "path": "uri url httppath healthpath endpoint",
+        "host": "hostname hostheader authority",
+        "method": "verb httpmethod",
+        "interval": "inter every period periodseconds intervalseconds",
+        "timeout": "timeoutseconds deadline maxtime",
+        "expect": "status statuses statuscodes expectedstatus expectedstatuses expectstatus expectedcodes codes ok",
+        "fall": "unhealthythreshold failurethreshold failures fails maxfails maxfailures",
+        "rise": "healthythreshold successthreshold successes passes",
+        "jitter": "intervaljitter intervaljitterpercent spread spreadchecks",
+    },
+    Listen: {
+        "traffic": "http proxy listener address addr bind",
+        "ops": "metrics prometheus health healthcheck probes stats",
+        "admin": "management dashboard api control",
+    },
+    LogConfig: {
+        "format": "encoder encoding style type formatter",
+        "level": "loglevel verbosity severity threshold",
+        "sample": "sampling samplerate samplingrate rate percent",
+        "query": "queries querystring logquery",
+        "write `access_log: …` at the top": "access accesslog requests",
+    },
+    OtelConfig: {
+        "endpoint": "url uri address collector collectorurl exporterendpoint host",
+        "service_name": "service name application",
+        "sample": "sampling sampler samplerate samplingrate ratio traceratio percent",
+        "headers": "header metadata auth",
+        "timeout": "exporttimeout deadline",
+    },
+    ReadinessConfig: {
+        "require_upstream": "upstream upstreams requireupstreams checkupstream dependencies requires",
+    },
+    ReloadConfig: {"watch": "auto autoreload watchfile onchange hotreload"},
+    SentryConfig: {
+        "dsn": "url endpoint key",
+        "environment": "env stage",
+        "sample": "sampling samplerate errorsamplerate rate percent",
+    },
+    TelemetryConfig: {
+        "otel": "otlp opentelemetry tracing traces trace collector",
+        "sentry": "errors errorreporting reports",
+        "write `listen: {ops: …}` at the top; the metrics are at its `/metrics`": "metrics prometheus",
+    },
     StaleStep: {"max_age": "ttl age maxstale lifetime staleiferror for"},
     StaticStep: {
         "status": "code statuscode",
@@ -122,6 +195,7 @@ _WORDS: Mapping[type[BaseModel], Mapping[str, str]] = {
         "write `connect_timeout` in the upstream": "connect connecttimeout connection dial",
     },
     UpstreamConfig: {
+        "health": "healthcheck healthchecks probe check",
         "url": "address addr server servers host hosts target endpoint endpoints uri",
         "connect_timeout": "connect dialtimeout dial",
         "max_connections": "connections poolsize pool maxconns maxconn",

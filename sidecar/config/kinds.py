@@ -354,23 +354,28 @@ class Name(Kind):
 class Text(Kind):
     """Text that `read` understands. The value is what `read` returns, or the text itself where `as_written`.
 
-    `pattern` is what all such text has in common, for editors.
+    `pattern` is what all such text has in common, for editors. With `off`, `off` means None.
     """
 
     read: Callable[[str], object]
     as_written: bool = True
     pattern: str = "."
+    off: bool = False
 
     def parse(self, value: object) -> object:
+        if self.off and value == _OFF:
+            return None
+        if self.off and value in NEGATIONS:
+            raise ValueError(f"must be text; did you mean `{_OFF}`?")
         text = _as_written(value) or _text(value)
         meaning = self.read(text)  # of a number, to say what is wrong with more than its missing quotes
         return _text(value) if self.as_written or not isinstance(value, str) else meaning
 
     def plain(self, value: object) -> str | None:
-        return None if value is None else str(value)
+        return _off(self) if value is None else str(value)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"{self.pattern}|{VARIABLE}"}
+        return {"type": "string", "pattern": f"{self.pattern}|{'^off$|' if self.off else ''}{VARIABLE}"}
 
 
 class File(Kind):
@@ -442,7 +447,7 @@ def _with_unit(kind: Kind, value: object, read: Callable[[str], _Amount], *, off
         raise units.UnitError(error.rule, meant) from error
 
 
-def _off(kind: Duration | Size | Count | Percent) -> str | None:
+def _off(kind: Duration | Size | Count | Percent | Text) -> str | None:
     """Return what reads as None: a word where there is one for it, else nothing."""
     return _OFF if kind.off else None
 

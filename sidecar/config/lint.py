@@ -5,7 +5,13 @@ The rules are in the modules `lint_…`, by what they look at.
 
 from dataclasses import dataclass
 
-from sidecar.config import lint_fallback, lint_limits, lint_policies, lint_traffic  # noqa: F401 -- they register
+from sidecar.config import (  # noqa: F401 -- they register
+    lint_fallback,
+    lint_limits,
+    lint_observing,
+    lint_policies,
+    lint_traffic,
+)
 from sidecar.config.model import Config
 from sidecar.config.rules import RULES
 from sidecar.config.tree import Mark, Node, Path, spot, step
@@ -31,7 +37,9 @@ def lint(config: Config, root: Node, file: str) -> tuple[Lint, ...]:
     """Return all warnings, in the order of the file. `root` is the tree that `config` was made of."""
     found: dict[tuple[Mark, str, str], Lint] = {}
     for each in RULES.values():
-        for message, paths, at_key, own, written in each.check(config):
+        for message, paths, at_key, own, written, literal in each.check(config):
+            if literal and not _is_written(root, paths[0], kinds=("file",)):
+                continue
             path = next((path for path in paths if _is_written(root, path)), None)
             if path is None:
                 if written:
@@ -48,8 +56,8 @@ def lint(config: Config, root: Node, file: str) -> tuple[Lint, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
-def _is_written(root: Node, path: Path) -> bool:
+def _is_written(root: Node, path: Path, kinds: tuple[str, ...] = ("file", "env")) -> bool:
     node: Node | None = root
     for key in path:
         node = step(node, key) if node else None
-    return node is not None and node.origin.written
+    return node is not None and node.origin.kind in kinds

@@ -56,11 +56,12 @@ def loops_to_itself(config: Config) -> Iterator[Suspicion]:
     consequences = {
         "traffic": "every request would come back, and be answered with 508",
         "ops": "it has health and metrics, and no service",
+        "admin": "it has the sidecar's own state, and no service",
     }
     for name, upstream in config.upstreams.items():
         for listener, consequence in consequences.items():
-            address: Address = getattr(config.listen, listener)
-            if address.takes(upstream.url):
+            address: Address | None = getattr(config.listen, listener)
+            if address and address.takes(upstream.url):
                 message = f"this is `listen.{listener}` (`{address}`): {consequence}"
                 yield Suspicion(message, (("upstreams", name, "url"),))
 

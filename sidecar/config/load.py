@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path as FilePath
 from types import MappingProxyType
 
@@ -21,15 +21,16 @@ from pydantic import ValidationError
 
 from sidecar.config.checks import CHECKS
 from sidecar.config.checks_fallback import FALLBACK_CHECKS
+from sidecar.config.checks_observing import OBSERVING_CHECKS
 from sidecar.config.checks_policies import POLICY_CHECKS
 from sidecar.config.complaints import complain_about
 from sidecar.config.complete import complete
 from sidecar.config.emptiness import complain_of_nothing
-from sidecar.config.later import LATER
 from sidecar.config.lint import Lint, lint
 from sidecar.config.model import Config
 from sidecar.config.reader import MAX_BYTES, Document, read
 from sidecar.config.shape import plain
+from sidecar.config.tls_files import unfit_files
 from sidecar.config.tree import TOP, Mark, Node, Origin, Path, data, leaves
 from sidecar.config.words import shown
 from sidecar.errors import ConfigError
@@ -37,6 +38,7 @@ from sidecar.errors import ConfigError
 __all__ = ["Loaded", "load_file", "load_text"]
 
 _KEYS_SHOWN = 3
+_CHECKS = (*CHECKS, *POLICY_CHECKS, *FALLBACK_CHECKS, *OBSERVING_CHECKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,7 @@ def _is_of_another_version(root: Node, document: Document) -> bool:
 
 def _is_foreign(root: Node, document: Document) -> bool:
     """Tell if this is some other program's file. Of that, one complaint is made, and little shown."""
-    known = Config.model_fields.keys() | LATER[Config]
-    if not root.entries or root.entries.keys() & known:
+    if not root.entries or root.entries.keys() & Config.model_fields.keys():
         return False
     first = ", ".join(shown(key) for key in islice(root.entries, _KEYS_SHOWN))
     more = ", …" if len(root.entries) > _KEYS_SHOWN else ""
@@ -142,9 +143,9 @@ def _is_foreign(root: Node, document: Document) -> bool:
 
 def _validated(root: Node, document: Document, base: FilePath) -> Config | None:
     """Return the configuration, or None; what is wrong is added to `document`."""
-    for check in (*CHECKS, *POLICY_CHECKS, *FALLBACK_CHECKS):
-        for node, message, at_key in check(root):
-            document.about(node, message, at_key=at_key)
+    found = (finding for check in _CHECKS for finding in check(root))
+    for node, message, at_key in chain(found, unfit_files(root, base.absolute())):
+        document.about(node, message, at_key=at_key)
     try:
         return Config.model_validate(data(root), context={"base": base.absolute()})
     except ValidationError as error:

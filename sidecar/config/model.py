@@ -2,11 +2,12 @@
 
 A `Config` is frozen and complete: defaults, profile and the routes' inheritance are already worked in
 (`complete`), durations are seconds, sizes bytes, and None is a limit that was switched off or a key that was
-left out. What the models cannot say, because it concerns two keys at once, is in `checks`; keys of later
-versions are in `later`.
+left out. What the models cannot say, because it concerns two keys at once, is in `checks`. The policies have their
+words in `policies`; admin access, probes, log, telemetry and reload have theirs in `observing`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, get_args
 
@@ -25,6 +26,15 @@ from sidecar.config.kinds import (
     Switch,
     Text,
     parse_network,
+)
+from sidecar.config.observing import (
+    AdminConfig,
+    Headers,
+    HealthConfig,
+    LogConfig,
+    ReadinessConfig,
+    ReloadConfig,
+    TelemetryConfig,
 )
 from sidecar.config.pattern import parse_header, parse_host, parse_method, parse_path, parse_regex
 from sidecar.config.policies import (
@@ -66,6 +76,7 @@ Network = IPv4Network | IPv6Network
 
 _VERSION = Only(1, "the version of the grammar that this program reads")
 _LISTENER = Text(parse_listen, as_written=False, pattern="^unix:///|:[0-9]{1,5}$")
+_LISTENER_OR_OFF = replace(_LISTENER, off=True)
 _URL = Text(parse_endpoint, as_written=False, pattern="^([hH][tT][tT][pP][sS]?|unix)://")
 _LIMIT = Duration("1ms", "24h", off=True)
 _BODY = Size("1B", "1024GiB", off=True)
@@ -89,6 +100,10 @@ class Listen(Model):
     )
     ops: Annotated[Address, _LISTENER] = Field(
         Address("0.0.0.0", 9900), description="Read-only: metrics and probes."
+    )
+    admin: Annotated[Address | None, _LISTENER_OR_OFF] = Field(
+        Address("127.0.0.1", 9901),
+        description="State in depth, changes and the live page. Where others can connect, `admin.token` is required.",
     )
     tls: ListenTls | None = Field(None, description="TLS on the traffic listener. Without: plain HTTP.")
 
@@ -156,6 +171,9 @@ class UpstreamConfig(Model):
     )
     tls: UpstreamTls | None = Field(
         None, description="For https only. Without: verified against the system's authorities."
+    )
+    health: Annotated[HealthConfig | None, Off()] = Field(
+        None, description="Probes of its own, besides the requests that it gets."
     )
 
 
@@ -273,6 +291,16 @@ class Config(Model):
         min_length=1, description="The first that matches a request is taken; without one, the answer is 404."
     )
     errors: ErrorsConfig = Field(ErrorsConfig(), description="The answers that are the sidecar's own.")
+    headers: Annotated[Headers, Choice(*get_args(Headers))] = Field(
+        "minimal",
+        description="What answers say of the sidecar. `seed`: the state of the breaker as well; `off`: nothing.",
+    )
+    admin: AdminConfig = Field(AdminConfig(), description="Who may use the admin address.")
+    readiness: ReadinessConfig = Field(ReadinessConfig(), description="When the sidecar is ready.")
+    telemetry: Annotated[TelemetryConfig | None, Off()] = Field(
+        TelemetryConfig(), description="What is told of requests. `off`: none is counted, recorded or logged."
+    )
+    log: LogConfig = Field(LogConfig(), description="How lines of the log are written.")
     access_log: Annotated[AccessLog, Choice(*get_args(AccessLog))] = Field(
         "errors",
         description="Which requests get a line; `errors`: all but good answers, a refusal at most 10 times a second.",
@@ -284,6 +312,7 @@ class Config(Model):
     trusted_proxies: tuple[Annotated[Network, Text(parse_network, as_written=False)], ...] = Field(
         (), description="Addresses and networks whose `X-Forwarded-*` and `Forwarded` fields are believed."
     )
+    reload: ReloadConfig = Field(ReloadConfig(), description="When the file is read again.")
     drain_timeout: Annotated[float, Duration("0s", "1h")] = Field(
         30.0, description="How long requests under way may go on when the program is told to stop."
     )

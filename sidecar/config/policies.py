@@ -38,6 +38,7 @@ from sidecar.config.kinds import (
 from sidecar.config.pattern import parse_method
 from sidecar.config.presets import PRESETS
 from sidecar.config.shape import Model
+from sidecar.config.state_field import StateField
 from sidecar.config.units import Rate
 
 __all__ = [
@@ -241,6 +242,9 @@ class BreakerConfig(Model):
         description="Statuses that are failures. Having no answer always is one.",
     )
     half_open: HalfOpen = Field(HalfOpen(), description="How it finds out if the upstream is well again.")
+    header: Annotated[str | None, StateField()] = Field(
+        None, description="A field of the answers that tells its state, such as `X-Database-Status`."
+    )
     mode: Annotated[Mode, _MODE] = Field("enforce", description=_MODE_MEANS)
     preset: Annotated[str | None, Choice(*PRESETS["breaker"])] = Field(
         None, description="Numbers to start from; keys beside it go first."

@@ -51,15 +51,18 @@ class Document:
         """Add a problem."""
         self.problems.append(Problem(self.file, mark, path, message))
 
-    def about(self, node: Node, message: str, *, at_key: bool = False, below: Path = ()) -> None:
+    def about(
+        self, node: Node, message: str, *, at_key: bool = False, below: Path = (), discreet: bool = False
+    ) -> None:
         """Add a problem with a value, at the value or at its key, or with what is missing `below` it.
 
-        Says nothing more about what is bad already, and nothing that could give a secret away.
+        Says nothing more about what is bad already, and nothing that could give a secret away, which a `discreet`
+        message does not.
         """
         path = node.origin.path
         if any(path[:depth] in self.bad for depth in range(len(path) + 1)):
             return
-        if node.origin.secret:
+        if node.origin.secret and not discreet:
             message = "is refused; why is not shown, for it comes from a variable with a secret's name"
         self.complain((at_key and node.key) or node.origin.mark, (*path, *below), message)
 

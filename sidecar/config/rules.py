@@ -18,7 +18,8 @@ class Suspicion(NamedTuple):
     """What a rule found, at the first of `paths` whose value is written, else above the first of them.
 
     With `own`, it is only worth a warning where a route says it itself: of what all routes inherit, some may have no use.
-    With `written`, it is only worth one where someone wrote the value at one of `paths`.
+    With `written`, it is only worth one where someone wrote the value at one of `paths`, and with `literal` where it
+    stands in the file itself, not in a variable.
     """
 
     message: str
@@ -26,6 +27,7 @@ class Suspicion(NamedTuple):
     at_key: bool = False
     own: bool = False
     written: bool = False
+    literal: bool = False
 
 
 Check = Callable[[Config], Iterator[Suspicion]]

@@ -1,6 +1,6 @@
 """The models as a tree, which key holds a model, a mapping or list of them, or a leaf; and values as YAML."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -11,7 +11,17 @@ from pydantic.fields import FieldInfo
 from sidecar.config.alternatives import OFF, Off
 from sidecar.config.kinds import Kind
 
-__all__ = ["Model", "Shape", "field_at", "has_required", "model_at", "plain", "plain_field", "shape_of"]
+__all__ = [
+    "Model",
+    "Shape",
+    "field_at",
+    "fields_along",
+    "has_required",
+    "model_at",
+    "plain",
+    "plain_field",
+    "shape_of",
+]
 
 
 class Model(BaseModel):
@@ -55,6 +65,23 @@ def field_at(root: type[BaseModel], path: Sequence[str | int]) -> FieldInfo | No
         return None
     form, _ = _last(root, path[:-1])
     return model_at(root, path[:-1]).model_fields.get(path[-1]) if form == "model" else None
+
+
+def fields_along(root: type[BaseModel], path: Sequence[str | int]) -> Iterator[FieldInfo]:
+    """Yield the fields that lead to `path`, as far as there are any."""
+    shape = Shape("model", root)
+    for key in path:
+        form, model = shape
+        if model is None:
+            return
+        if form != "model":
+            shape = Shape("model", model)
+            continue
+        field = model.model_fields.get(str(key))
+        if field is None:
+            return
+        yield field
+        shape = shape_of(field)
 
 
 def _last(root: type[BaseModel], path: Sequence[str | int]) -> Shape:

@@ -1,41 +1,90 @@
-"""The ops listener: read-only, for probes and Prometheus. aiohttp, apart from the traffic.
+"""The ops listener: read-only, for probes and Prometheus. aiohttp, apart from the traffic, and free of its limits.
 
-Live means that the event loop turns. Ready means that the configuration is loaded, the traffic listener is bound and
-nothing is draining: never that an upstream is well, or a partial outage would become a full one.
+| path | answers 200 | else |
+|---|---|---|
+| `/health/live`, `/livez`, `/healthz` | while the event loop turns | no answer |
+| `/health/startup` | once the configuration was loaded and the traffic listener bound | 503 |
+| `/health/ready`, `/readyz` | while traffic should come here | 503 with the `reason` |
+| `/health`, `/api/health` | while healthy or degraded: JSON, see `control/health.py` | 503, the same JSON |
+| `/health/detailed` | the same, with CPU, memory, disk and event loop | 503, the same JSON |
+| `/metrics` | for Prometheus, in the format that it asks for | |
+
+**Ready** means that the configuration is loaded, the traffic listener is bound and nothing is draining: not that an
+upstream is well, or a partial outage would become a full one. With `readiness.require_upstream: true` it is also not
+ready (`no upstream is usable`) while every upstream that a route goes to is unusable: its probes say that it is failing,
+or, if it has none, all of its own breakers are OPEN, those that are enforced and guard no route to another upstream, and
+there is one. The rule, and what healthy and degraded mean, stands in `telemetry/condition.py`.
+
+HEAD works where GET does, any other method is 405, any other path 404. Nothing here may be kept by a cache. Anybody on
+the network may ask: no answer has an address, a path, a secret or a request's data in it.
 """
+
+import asyncio
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from sidecar.control.health import Copies, Json, detailed_json, health_json
+from sidecar.telemetry.condition import not_ready
 from sidecar.telemetry.live import Live
+from sidecar.telemetry.system import SYSTEM
 
 __all__ = ["ops_app"]
 
 _LIVE = ("/health/live", "/livez", "/healthz")
 _READY = ("/health/ready", "/readyz")
+_HEALTH = ("/health", "/api/health")
+
+_MANY = 50
 
 
 def ops_app(state: Live, metrics: CollectorRegistry) -> web.Application:
     """Make the app that shows `state`, and `metrics` of it."""
+    copies = Copies(state)
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:
-        reason = state.not_ready
+        reason = not_ready(state)
         if reason is None:
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
+
+    async def startup(_: web.Request) -> web.Response:
+        if state.not_ready == "starting":
+            return web.json_response({"status": "starting"}, status=503)
+        return web.json_response({"status": "started"})
+
+    async def health(_: web.Request) -> web.Response:
+        return await _told(await health_json(state, copies))
+
+    async def detailed(_: web.Request) -> web.Response:
+        return await _told(await detailed_json(state, copies))
 
     async def scrape(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(metrics), headers={"Content-Type": content_type})
 
     app = web.Application()
-    for path in _LIVE:
-        app.router.add_get(path, live)
-    for path in _READY:
-        app.router.add_get(path, ready)
+    for paths, handler in ((_LIVE, live), (_READY, ready), (_HEALTH, health)):
+        for path in paths:
+            app.router.add_get(path, handler)
+    app.router.add_get("/health/startup", startup)
+    app.router.add_get("/health/detailed", detailed)
     app.router.add_get("/metrics", scrape)
+    app.on_response_prepare.append(_never_kept)
+    SYSTEM.disks()  # asked now, so that the answer is there when somebody wants to know
     return app
+
+
+async def _told(found: Json) -> web.Response:
+    if len(found["services"]) > _MANY:
+        await asyncio.sleep(0)  # with hundreds of them, making this and writing it take a millisecond each
+    status = 503 if found["status"] == "unhealthy" else 200
+    return web.json_response(found, status=status)
+
+
+async def _never_kept(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Cache-Control"] = "no-store"

@@ -129,6 +129,13 @@ class Pipeline:
                 return stage
         return None
 
+    def count_on(self, before: "Pipeline") -> None:
+        """Go on from what another pipeline of the same route has counted."""
+        theirs = {type(stage): stage for stage in before.stages}
+        for stage in self.stages:
+            if (old := theirs.get(type(stage))) is not None:
+                stage.count_on(old)
+
 
 def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -> Pipeline:
     """Build the pipeline of one route around `upstream`, which is a pool in life and a script in tests.

@@ -9,6 +9,7 @@ Whoever takes something gives it back exactly once: at once on any `BaseExceptio
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
 
 from sidecar.message import Reply
 from sidecar.pipeline.exchange import Exchange
@@ -19,15 +20,34 @@ Call = Callable[[Exchange], Awaitable[Reply]]
 
 
 class Stage:
-    """One step of a pipeline. `next` is set by `compose`."""
+    """One step of a pipeline. `next` is set by `compose`.
+
+    `counters` names the attributes that count, each a number or a dict of numbers: a reload carries them over.
+    """
 
     __slots__ = ("next",)
 
     next: Call
+    counters: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, exchange: Exchange) -> Awaitable[Reply]:
         """Do this stage's part around the rest of the pipeline. A stage that awaits makes it `async`."""
         return self.next(exchange)
+
+    def count_on(self, before: "Stage") -> None:
+        """Go on from what the stage of the same kind `before` this one has counted.
+
+        Dicts are shared from now on, so that requests that are still under way in the other one are counted here too.
+        """
+        for name in self.counters:
+            mine, theirs = getattr(self, name), getattr(before, name)
+            if isinstance(mine, dict):
+                for word, number in mine.items():
+                    theirs.setdefault(word, number)
+                mine = theirs
+            else:
+                mine += theirs
+            setattr(self, name, mine)
 
     def describe(self) -> str:
         """Name the stage and its settings in one line, for `explain`."""

@@ -3,6 +3,8 @@
     CLOSED ──(a trigger)──▶ OPEN ──(its time is over)──▶ HALF_OPEN ──(enough good trials)──▶ CLOSED
                              ▲──────(one bad trial, or one undecided for too long)──┘
 
+A health probe that passes may end the time of OPEN early (`hasten`, `policy/health.py`); it closes nothing.
+
 Nygard, "Release It!" (2007), with what practice has added since: a hard cap on concurrent trials, permits that know
 their generation, and a snapshot of why it opened.
 
@@ -225,6 +227,31 @@ class Breaker:
         self._tripped_at = None
         self._seen.recent.clear()
         self._change(now, _CLOSED, "reset")
+
+    def adjust(self, settings: BreakerSettings, now: float) -> None:
+        """Go on with other settings: in the same state, with the same history, and new counts.
+
+        An open time that began under the old ones ends no later than one that begins now would.
+        """
+        self._catch_up(now)
+        self.settings = settings
+        self._volume = settings.volume
+        self._seen = self._seen.under(settings)
+        if self.state is _OPEN and self.forced is None:
+            self._until = min(self._until, now + settings.open_time(self._reopened, self._chance()))
+
+    # --- a probe ---
+
+    def hasten(self, now: float) -> bool:
+        """Let trials begin before the open time is over: somebody has seen that the upstream answers.
+
+        False: there is nothing to hasten. Only requests close it, and what an operator has forced open stays so.
+        """
+        self._catch_up(now)
+        if self.state is not _OPEN or self.forced is not None:
+            return False
+        self._change(now, _HALF_OPEN, "probe_passed")
+        return True
 
     # --- whoever looks ---
 

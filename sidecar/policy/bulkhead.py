@@ -51,6 +51,11 @@ class BulkheadSettings:
     target: float | None = None
     adaptive: tuple[int, int] | None = None
 
+    @property
+    def patience(self) -> float:
+        """The `target` in force, in seconds."""
+        return self.queue_timeout / 4 if self.target is None else self.target
+
 
 class Bulkhead:
     """One compartment, shared by all the routes that name it.
@@ -85,8 +90,7 @@ class Bulkhead:
         self.settings = settings
         self._adaptive = None if settings.adaptive is None else AdaptiveLimit(*settings.adaptive)
         self.limit = settings.max_concurrent if self._adaptive is None else self._adaptive.limit
-        target = settings.queue_timeout / 4 if settings.target is None else settings.target
-        self._waitlist = Waitlist(settings.order, target)
+        self._waitlist = Waitlist(settings.order, settings.patience)
         self._queue = self._waitlist.tickets  # to ask whether it is empty, which every request does
         self._heads = Recent()
         self._holds = Recent()
@@ -184,6 +188,24 @@ class Bulkhead:
         """
         if seconds >= self._heads.median():
             self.failed(now)
+
+    # --- an operator ---
+
+    def adjust(self, settings: BulkheadSettings, now: float) -> None:
+        """Go on with other settings. Nobody is sent away for it: those inside and those who wait stay.
+
+        An adaptive limit begins to look for its place again, where its bounds are others.
+        """
+        before = self.settings
+        self.settings = settings
+        if settings.adaptive is None:
+            self._adaptive = None
+            self.limit = settings.max_concurrent
+        elif settings.adaptive != before.adaptive or self._adaptive is None:
+            self._adaptive = AdaptiveLimit(*settings.adaptive)
+            self.limit = self._adaptive.limit
+        self._waitlist.adjust(settings.order, settings.patience)
+        self._admit(now)
 
     # --- estimates ---
 

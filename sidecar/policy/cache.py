@@ -40,6 +40,7 @@ __all__ = [
     "may_stand_in",
     "may_use_meanwhile",
     "may_wait",
+    "prefix_of",
     "usable_copy",
     "why_not",
 ]
@@ -53,7 +54,12 @@ MAX_SELECTING = 2048  # bytes of values that choose a copy: honest ones are shor
 
 def key_of(route: str, request: Request) -> Key:
     """Give the key under which the answers to `request` are kept. Host names have no case."""
-    return route.encode() + b" " + request.host.lower() + b" " + request.target
+    return prefix_of(route) + request.host.lower() + b" " + request.target
+
+
+def prefix_of(route: str) -> bytes:
+    """Give that with which the keys of a route begin, and those of no other."""
+    return route.encode() + b" "
 
 
 def find(store: Store, key: Key, request: Request, read: Asked) -> Entry | None:

@@ -67,6 +67,12 @@ class Evidence:
             attempts=tuple(Attempt(at - when, what, seconds) for when, what, seconds in self.recent),
         )
 
+    def under(self, settings: BreakerSettings) -> "Evidence":
+        """Give what is seen from now on, under other settings; the last attempts are remembered."""
+        made = Evidence(settings)
+        made.recent = self.recent
+        return made
+
     def begin(self) -> None:
         """Begin new counts, for a new generation."""
         self.run = 0

@@ -12,11 +12,14 @@ before the change, and nothing would ever correct them.
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 from sidecar.message import Fields
 from sidecar.policy.cache_request import Values
 
-__all__ = ["Entry", "Key", "Store", "selecting_bytes"]
+__all__ = ["SURVEYED", "Entry", "Key", "Stock", "Store", "selecting_bytes"]
 
 Key = bytes  # one piece, since the hash of bytes is worked out only once; `cache.key_of` makes it
 
@@ -24,6 +27,7 @@ OVERHEAD = 1000  # bytes of objects around a small copy, measured with tracemall
 MAX_VARIANTS = 32  # of one key: they are looked through one by one
 MAX_CHANGES = 1024  # changes that are remembered one by one
 LONG_KEY = 1024  # bytes: longer ones are not remembered
+SURVEYED = 20_000  # copies that are looked at when somebody asks what there is
 
 _NEVER = -math.inf
 
@@ -109,6 +113,32 @@ class Entry:
         return self.age_at_store + now - self.stored_at < self.lifetime
 
 
+@dataclass(slots=True)
+class Stock:
+    """What there is of one route: how many copies, and when the oldest and the newest were stored, on the loop's clock.
+
+    `usable_from` is when the newest was stored that a fallback may serve: of a success or a redirect, and one that its
+    origin does not forbid to serve stale, unless it is fresh. `forced_from` has no regard to what the origin forbids.
+    """
+
+    entries: int = 0
+    oldest: float = math.inf
+    newest: float = _NEVER
+    usable_from: float = _NEVER
+    forced_from: float = _NEVER
+
+    def add(self, entry: Entry, now: float) -> None:
+        """Take in one more copy."""
+        at = entry.stored_at
+        self.entries += 1
+        self.oldest = min(self.oldest, at)
+        self.newest = max(self.newest, at)
+        if entry.status < 400:
+            self.forced_from = max(self.forced_from, at)
+            if not entry.must_revalidate or entry.is_fresh(now):
+                self.usable_from = max(self.usable_from, at)
+
+
 class Store:
     """The copies of all routes. `bytes` and `entries` tell what it holds, `evicted` how many had to make room.
 
@@ -171,6 +201,12 @@ class Store:
             return False
         self.entries += 1
         self.bytes += size
+        if self.bytes > self.max_bytes or self.entries > self.max_entries:
+            self._make_room()
+        return True
+
+    def _make_room(self) -> None:
+        keys = self._keys
         while self.bytes > self.max_bytes or self.entries > self.max_entries:
             oldest, variants = keys.popitem(last=False)
             if len(variants) > 1:
@@ -179,7 +215,54 @@ class Store:
             self.entries -= 1
             self.bytes -= variants[0].size
             self.evicted += 1
-        return True
+
+    def adjust(self, max_bytes: int, max_entries: int) -> None:
+        """Go on within other bounds."""
+        self.max_bytes = max_bytes
+        self.max_entries = max_entries
+        self._make_room()
+
+    def forget(self, prefix: bytes, now: float) -> int:
+        """Drop every copy whose key begins like this (b"": all) and take none that was asked for until `now`.
+
+        Gives how many were dropped. It looks at every key.
+        """
+        keys = [key for key in self._keys if key.startswith(prefix)]
+        dropped = 0
+        for key in keys:
+            for entry in self._keys.pop(key):
+                self.entries -= 1
+                self.bytes -= entry.size
+                dropped += 1
+        self._changed.clear()
+        self._changed_before = now
+        return dropped
+
+    def survey(self, now: float, at_once: int = 256) -> Iterator[dict[str, Stock]]:
+        """Look through the copies, by route, `at_once` keys for each value that is taken; the last value is the result.
+
+        The store may change between two values; what comes meanwhile may be missing. Only the `SURVEYED` keys that were
+        used last are looked at, and so many copies of them.
+        """
+        keys = list(islice(reversed(self._keys), SURVEYED))
+        stocks: dict[str, Stock] = {}
+        left = SURVEYED
+        for first in range(0, len(keys), at_once):
+            for key in keys[first : first + at_once]:
+                variants = self._keys.get(key, ())
+                if not variants:
+                    continue
+                route = key.partition(b" ")[0].decode()
+                stock = stocks.get(route)
+                if stock is None:
+                    stock = stocks[route] = Stock()
+                for entry in variants:
+                    stock.add(entry, now)
+                left -= len(variants)
+            yield stocks
+            if left <= 0:
+                return
+        yield stocks
 
     def _place(self, entry: Entry) -> bool:
         """Put a copy beside the others of its key. False: a newer one has its place."""

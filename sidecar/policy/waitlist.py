@@ -47,10 +47,14 @@ class Waitlist:
     __slots__ = ("_adaptive", "_lifo", "_target", "tickets")
 
     def __init__(self, order: Order, target: float) -> None:
+        self.adjust(order, target)
+        self.tickets: OrderedDict[Ticket, None] = OrderedDict()
+
+    def adjust(self, order: Order, target: float) -> None:
+        """Take the next ones in this order. Those who wait go on waiting."""
         self._lifo = order == "lifo"
         self._adaptive = order == "adaptive"
         self._target = target
-        self.tickets: OrderedDict[Ticket, None] = OrderedDict()
 
     def newest_first(self, now: float) -> bool:
         """Tell from which end of the queue the next one would be taken."""

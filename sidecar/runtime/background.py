@@ -14,10 +14,10 @@ __all__ = ["Background"]
 class Background:
     """Owns tasks. `most` is how many may run at once; further ones are dropped, and counted."""
 
-    __slots__ = ("_loop", "_most", "_tasks", "dropped")
+    __slots__ = ("_most", "_tasks", "dropped", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int = 256) -> None:
-        self._loop = loop
+        self.loop = loop
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
@@ -32,7 +32,7 @@ class Background:
             self.dropped += 1
             work.close()
             return False
-        task = self._loop.create_task(work)
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return True
@@ -45,6 +45,4 @@ class Background:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
-            self._loop.call_exception_handler(
-                {"message": "work in the background failed", "exception": fault}
-            )
+            self.loop.call_exception_handler({"message": "work in the background failed", "exception": fault})

@@ -1,7 +1,7 @@
 """What answers requests, built whole from one configuration: pools, pipelines, router, recorder."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import random  # noqa: TID251 -- the one place that takes it: policies are given it
 from time import perf_counter, time  # noqa: TID251 -- as above: the time of day, for Date, Age and Retry-After
@@ -13,17 +13,18 @@ from sidecar.config.router import RouteMatch, Router
 from sidecar.counts import Histogram
 from sidecar.message import Allowance
 from sidecar.pipeline.answers import Answers
-from sidecar.pipeline.assemble import Parts, Pipeline, assemble
+from sidecar.pipeline.assemble import Parts, Pipeline, Policy, assemble
 from sidecar.pipeline.dispatch import NO_ROUTE, Dispatcher
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.guards import Guards
 from sidecar.pipeline.stage import Call
 from sidecar.pipeline.stages.ladder import Other
+from sidecar.policy.cache import prefix_of
 from sidecar.runtime.background import Background
-from sidecar.runtime.policies import guards, policy
+from sidecar.runtime.policies import guards, keeps_copies, policy
 from sidecar.runtime.tls import client_context
 from sidecar.telemetry.ids import request_ids
-from sidecar.telemetry.record import Record, Recorder
+from sidecar.telemetry.record import Record, Recorder, Silent
 from sidecar.wire.pool import Pool, connector
 
 __all__ = ["Engine", "build"]
@@ -44,11 +45,7 @@ class Engine:
     new_id: Callable[[], bytes]
     background: Background
     guards: Guards
-
-    def close(self) -> None:
-        """Close what is idle now, and the rest as it becomes so."""
-        for pool in self.pools.values():
-            pool.close()
+    kept: Allowance | None
 
     def abort(self) -> None:
         """Close everything now."""
@@ -63,15 +60,20 @@ def build(
     *,
     line: Callable[[Record], None],
     on_fault: Callable[[Exchange, Exception], None],
+    before: Engine | None = None,
 ) -> Engine:
     """Build the engine of a configuration. Nothing is opened yet.
+
+    With the one `before` it, it takes over what goes by the same names: breakers, bulkheads, quotas, budgets, copies,
+    connections, counters. From the return of this function these follow the new settings; if it raises, nothing has
+    changed. Requests under way end under the stages that they have begun with.
 
     Raises:
         StartFailed: a TLS file does not hold what it should, or a fallback's file cannot be read any more.
 
     """
     config = loaded.config
-    background = Background(loop)
+    background = before.background if before is not None else Background(loop)
     parts = Parts(
         loop,
         perf_counter,
@@ -80,26 +82,88 @@ def build(
         spawn=background.spawn,
         chance=random,
         wall=time,
-        kept=Allowance(_KEPT),
+        kept=before.kept if before is not None else Allowance(_KEPT),
     )
-    pools = {name: _pool(name, upstream, loop) for name, upstream in config.upstreams.items()}
-    seconds = {name: Histogram() for name in pools}
-    names = [route.name for route in config.routes]
-    recorder = Recorder([*names, NO_ROUTE], keep=config.records, access_log=config.access_log, line=line)
-    made = guards(config, random, loop.time())
+    pools = _pools(config, loop, before)
+    seconds = {name: _histogram(name, before) for name in pools}
+    made, changes = guards(config, random, loop.time(), before.guards if before is not None else None)
     others = {name: Other(_terminal(pool), seconds[name]) for name, pool in pools.items()}
-    pipelines = [_pipeline(route, config, parts, made, others) for route in config.routes]
-    new_id = request_ids()
+    policies = [policy(route, config, made, others) for route in config.routes]
+    # Nothing fails from here on, so what both engines share may change.
+    for change in changes:
+        change()
+    pipelines = [_pipeline(each, parts, others) for each in policies]
+    recorder = (Recorder if config.telemetry is not None else Silent)(
+        [*(route.name for route in config.routes), NO_ROUTE],
+        keep=config.records,
+        access_log=config.access_log,
+        line=line,
+        before=before.recorder if before is not None else None,
+    )
+    new_id = before.new_id if before is not None else request_ids()
     router = Router([_route_match(route) for route in config.routes])
     dispatcher = Dispatcher(router, pipelines, parts, recorder, new_id)
-    return Engine(loaded, router, dispatcher, recorder, pools, seconds, new_id, background, made)
+    engine = Engine(
+        loaded, router, dispatcher, recorder, pools, seconds, new_id, background, made, parts.kept
+    )
+    if before is not None:
+        _take_over(engine, before)
+    return engine
 
 
-def _pipeline(
-    route: RouteConfig, config: Config, parts: Parts, made: Guards, upstreams: Mapping[str, Other]
-) -> Pipeline:
-    upstream = upstreams[route.upstream]
-    return assemble(policy(route, config, made, upstreams), parts, upstream.seconds, upstream.call)
+def _take_over(engine: Engine, before: Engine) -> None:
+    """Go on counting; forget copies that the new configuration would not have made; let go of what is not used."""
+    theirs = {pipeline.route: pipeline for pipeline in before.dispatcher.pipelines}
+    for pipeline in engine.dispatcher.pipelines:
+        if (old := theirs.get(pipeline.route)) is not None:
+            pipeline.count_on(old)
+    store = engine.guards.store
+    if store is not None:
+        for name in _with_other_copies(engine.loaded.config, before.loaded.config):
+            store.forget(prefix_of(name), engine.background.loop.time())
+    for name, pool in before.pools.items():
+        kept = engine.pools.get(name)
+        if kept is not pool:
+            if kept is not None:
+                kept.reconnected += pool.reconnected
+            pool.close()
+
+
+def _with_other_copies(config: Config, before: Config) -> Iterator[str]:
+    """Give the routes whose copies are of another origin now, or were kept by other rules."""
+    routes = {route.name: route for route in config.routes}
+    for old in before.routes:
+        new = routes.get(old.name)
+        if (
+            new is None
+            or new.cache != old.cache
+            or keeps_copies(new) != keeps_copies(old)
+            or config.upstreams[new.upstream].url != before.upstreams[old.upstream].url
+        ):
+            yield old.name
+
+
+def _pools(config: Config, loop: asyncio.AbstractEventLoop, before: Engine | None) -> dict[str, Pool]:
+    """Make the pools; those of upstreams that are the same as before are kept, with their connections.
+
+    Not so under TLS with files: what they hold may be another certificate now.
+    """
+    pools: dict[str, Pool] = {}
+    for name, upstream in config.upstreams.items():
+        old = before.pools.get(name) if before is not None else None
+        same = before is not None and before.loaded.config.upstreams.get(name) == upstream
+        plain = upstream.tls is None or not (upstream.tls.ca or upstream.tls.certificate)
+        pools[name] = old if old is not None and same and plain else _pool(name, upstream, loop)
+    return pools
+
+
+def _histogram(name: str, before: Engine | None) -> Histogram:
+    return before.seconds[name] if before is not None and name in before.seconds else Histogram()
+
+
+def _pipeline(asked: Policy, parts: Parts, upstreams: Mapping[str, Other]) -> Pipeline:
+    upstream = upstreams[asked.upstream]
+    return assemble(asked, parts, upstream.seconds, upstream.call)
 
 
 def _terminal(pool: Pool) -> Call:

@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sidecar.config.address import Address
@@ -20,8 +20,8 @@ BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 class Listener:
     """A bound server; `addresses` are the real ones, also where port 0 was asked for."""
 
-    def __init__(self, server: asyncio.Server, address: Address) -> None:
-        self._server = server
+    def __init__(self, servers: Sequence[asyncio.Server], address: Address) -> None:
+        self._servers = servers
         self._address = address
 
     @property
@@ -31,12 +31,45 @@ class Listener:
             return [str(self._address)]
         return [
             f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-            for name in (bound.getsockname() for bound in self._server.sockets)
+            for name in (bound.getsockname() for bound in self._sockets)
         ]
+
+    async def renewed(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.BaseProtocol],
+        tls: ssl.SSLContext,
+        handshake_timeout: float,
+    ) -> "Listener":
+        """Give another listener on the same socket, with another certificate; this one must be `retire`d.
+
+        Whoever connects meanwhile waits in the kernel's queue, which both have in common: nobody is refused.
+        """
+        servers = [
+            await loop.create_server(
+                factory,
+                # uvloop's own sockets cannot be duplicated as such.
+                sock=socket.socket(fileno=os.dup(bound.fileno())),
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=handshake_timeout,
+            )
+            for bound in self._sockets
+        ]
+        return Listener(servers, self._address)
+
+    @property
+    def _sockets(self) -> list[socket.socket]:
+        return [bound for server in self._servers for bound in server.sockets]
+
+    def retire(self) -> None:
+        """Leave the socket to another listener."""
+        for server in self._servers:
+            server.close()
 
     def close(self) -> None:
         """Stop accepting; established connections go on."""
-        self._server.close()
+        self.retire()
         if self._address.path is not None:
             with suppress(FileNotFoundError):
                 os.unlink(self._address.path)  # noqa: PTH108 -- one system call, not a path to work with
@@ -76,7 +109,7 @@ async def listen(
             )
     except OSError as error:
         raise StartFailed(f"{key}: cannot listen on {address}: {_why(error)}") from error
-    return Listener(server, address)
+    return Listener([server], address)
 
 
 def _clear_stale_socket(path: str) -> None:

@@ -4,7 +4,9 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from sidecar.config.model import Config, RouteConfig
 from sidecar.config.policies import (
@@ -31,26 +33,59 @@ from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
 from sidecar.policy.retry import RetrySettings
 from sidecar.policy.store import Store
 
-__all__ = ["guards", "policy"]
+__all__ = ["Change", "guards", "keeps_copies", "policy"]
 
 
-def guards(config: Config, chance: Callable[[], float], now: float) -> Guards:
-    """Make the policy objects of `config`. `chance` gives numbers in [0, 1), `now` is the loop's time."""
-    breakers = {name: each for name, each in config.breakers.items() if each.mode != "off"}
-    bulkheads = {name: each for name, each in config.bulkheads.items() if each.mode != "off"}
-    for route in config.routes:
-        if isinstance(route.breaker, BreakerConfig) and route.breaker.mode != "off":
-            breakers[route.name] = route.breaker
-        if isinstance(route.bulkhead, BulkheadConfig) and route.bulkhead.mode != "off":
-            bulkheads[route.name] = route.bulkhead
-    stored = any(_keeps_copies(route) for route in config.routes)
-    return Guards(
-        breakers={name: Breaker(name, _breaker(each), chance) for name, each in breakers.items()},
-        bulkheads={name: Bulkhead(name, _bulkhead(each)) for name, each in bulkheads.items()},
-        budgets=_budgets(config, now),
-        limiters=_limiters(config),
-        store=Store(config.store.max_bytes, config.store.max_entries) if stored else None,
+Change = Callable[[], object]
+
+
+def guards(
+    config: Config, chance: Callable[[], float], now: float, before: Guards | None = None
+) -> tuple[Guards, list[Change]]:
+    """Make the policy objects of `config`. `chance` gives numbers in [0, 1), `now` is the loop's time.
+
+    Those that were there `before` under the same name are taken over with all that they know. Where their settings are
+    others, the changes that are given with them must be made when `config` comes into force. A quota or a budget whose
+    settings are others begins anew: what was spent of the one says nothing about the other.
+    """
+    before = before or Guards()
+    changes: list[Change] = []
+    breakers = {name: _breaker(each) for name, each in _by_name(config, "breaker").items()}
+    bulkheads = {name: _bulkhead(each) for name, each in _by_name(config, "bulkhead").items()}
+    made = Guards(
+        breakers={
+            name: before.breakers.get(name) or Breaker(name, each, chance) for name, each in breakers.items()
+        },
+        bulkheads={
+            name: before.bulkheads.get(name) or Bulkhead(name, each) for name, each in bulkheads.items()
+        },
+        budgets=_budgets(config, now, before.budgets),
+        limiters=_limiters(config, before.limiters),
+        store=_store(config, before.store),
     )
+    for name, settings in breakers.items():
+        if made.breakers[name].settings != settings:
+            changes.append(partial(made.breakers[name].adjust, settings, now))
+    for name, size in bulkheads.items():
+        if made.bulkheads[name].settings != size:
+            changes.append(partial(made.bulkheads[name].adjust, size, now))
+    if made.store is not None:
+        changes.append(partial(made.store.adjust, config.store.max_bytes, config.store.max_entries))
+    return made, changes
+
+
+def _by_name(config: Config, kind: Literal["breaker", "bulkhead"]) -> dict[str, Any]:
+    """Give the settings of every breaker or bulkhead that is not off; a route's own goes by the route's name."""
+    named: Mapping[str, Any] = config.breakers if kind == "breaker" else config.bulkheads
+    own = {route.name: getattr(route, kind) for route in config.routes}
+    own = {name: each for name, each in own.items() if each is not None and not isinstance(each, str)}
+    return {name: each for name, each in {**named, **own}.items() if each.mode != "off"}
+
+
+def _store(config: Config, before: Store | None) -> Store | None:
+    if not any(keeps_copies(route) for route in config.routes):
+        return None
+    return before or Store(config.store.max_bytes, config.store.max_entries)
 
 
 def policy(route: RouteConfig, config: Config, made: Guards, others: Mapping[str, Other]) -> Policy:
@@ -80,7 +115,7 @@ def policy(route: RouteConfig, config: Config, made: Guards, others: Mapping[str
         cache=_cache(route, config),
         store=made.store,
         invalidates=tuple(
-            [each.name for each in config.routes if each.upstream == route.upstream and _keeps_copies(each)]
+            [each.name for each in config.routes if each.upstream == route.upstream and keeps_copies(each)]
         ),
         retry=_retry(retry) if retry is not None else None,
         budget=made.budgets.get(route.upstream) if budgeted else None,
@@ -137,7 +172,7 @@ def _bulkhead(said: BulkheadConfig) -> BulkheadSettings:
     )
 
 
-def _budgets(config: Config, now: float) -> dict[str, RetryBudget]:
+def _budgets(config: Config, now: float, before: Mapping[str, RetryBudget]) -> dict[str, RetryBudget]:
     """Make one budget for each upstream to which anybody retries. Its routes agree on it: that has been checked."""
     made: dict[str, RetryBudget] = {}
     for route in config.routes:
@@ -145,11 +180,14 @@ def _budgets(config: Config, now: float) -> dict[str, RetryBudget]:
         if retry is None or not retry.retries or retry.budget is None or route.upstream in made:
             continue
         said = retry.budget
-        made[route.upstream] = RetryBudget(BudgetSettings(said.ratio, said.min_per_second, said.window), now)
+        settings = BudgetSettings(said.ratio, said.min_per_second, said.window)
+        old = before.get(route.upstream)
+        same = old is not None and old.settings == settings
+        made[route.upstream] = old if old is not None and same else RetryBudget(settings, now)
     return made
 
 
-def _limiters(config: Config) -> dict[str, RateLimiter]:
+def _limiters(config: Config, before: Mapping[str, RateLimiter]) -> dict[str, RateLimiter]:
     """Make a limiter for each route that has one. Those whose key is `global` share theirs."""
     made: dict[str, RateLimiter] = {}
     everybody: RateLimiter | None = None
@@ -158,23 +196,22 @@ def _limiters(config: Config) -> dict[str, RateLimiter]:
         if said is None or said.mode == "off":
             continue
         if said.key != "global":
-            made[route.name] = _limiter(said)
+            made[route.name] = _limiter(said, before.get(route.name))
             continue
-        everybody = everybody or _limiter(said)
+        everybody = everybody or _limiter(said, before.get(route.name))
         made[route.name] = everybody
     return made
 
 
-def _limiter(said: RateLimitConfig) -> RateLimiter:
-    return RateLimiter(
-        RateLimitSettings(
-            limit=said.limit.limit,
-            per=said.limit.per,
-            algorithm=said.algorithm,
-            burst=said.burst,
-            max_keys=said.max_keys,
-        )
+def _limiter(said: RateLimitConfig, before: RateLimiter | None) -> RateLimiter:
+    settings = RateLimitSettings(
+        limit=said.limit.limit,
+        per=said.limit.per,
+        algorithm=said.algorithm,
+        burst=said.burst,
+        max_keys=said.max_keys,
     )
+    return before if before is not None and before.settings == settings else RateLimiter(settings)
 
 
 def _retry(said: RetryConfig) -> RetrySettings | None:
@@ -199,7 +236,8 @@ def _retry(said: RetryConfig) -> RetrySettings | None:
     )
 
 
-def _keeps_copies(route: RouteConfig) -> bool:
+def keeps_copies(route: RouteConfig) -> bool:
+    """Tell whether answers of a route are stored, be it for its cache or for its fallback."""
     return route.cache is not None or _stale_for(route) > 0
 
 

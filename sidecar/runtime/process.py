@@ -2,7 +2,7 @@
 
 SIGTERM or SIGINT: no longer ready, listeners closed, idle connections closed, `Connection: close` on answers, requests
 under way may finish for `drain_timeout`; then exit status 0. A second signal: exit at once, with 128 + its number.
-SIGHUP is ignored with a line in the log, since the default (the end of the process) is what nobody means by it.
+SIGHUP: the configuration is read again (`steering`).
 """
 
 import asyncio
@@ -11,9 +11,11 @@ import os
 import resource
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +23,8 @@ from aiohttp import web
 from sidecar.config.load import Loaded
 from sidecar.config.model import Config
 from sidecar.config.policies import BreakerConfig
+from sidecar.control.admin.app import SERVING, admin_app
+from sidecar.control.explain import explain_json
 from sidecar.control.gate import gated
 from sidecar.control.ops import ops_app
 from sidecar.errors import Overloaded, StartFailed
@@ -28,14 +32,18 @@ from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Event, State
 from sidecar.runtime.engine import Engine, build
 from sidecar.runtime.listeners import Listener, listen
-from sidecar.runtime.live import live_of
+from sidecar.runtime.live import live_of, put_in_force
+from sidecar.runtime.observers import Observers
+from sidecar.runtime.steering import Steering
 from sidecar.runtime.tls import server_context
+from sidecar.runtime.watch import watch
 from sidecar.telemetry.events import breaker_line
 from sidecar.telemetry.ids import traceparent
 from sidecar.telemetry.live import Live
-from sidecar.telemetry.logs import REQUEST, LogWriter, make_logger
+from sidecar.telemetry.logs import REQUEST, LogControl, LogWriter, make_logger, style_of
 from sidecar.telemetry.metrics import registry
 from sidecar.telemetry.record import Record
+from sidecar.telemetry.snapshot import breaker_json
 from sidecar.version import VERSION
 from sidecar.wire.client import MAX_REFUSED
 from sidecar.wire.inbound import ForwardRules
@@ -49,25 +57,45 @@ _RESERVED_FILES = 64 + MAX_REFUSED  # for listeners, logs, probes and the interp
 
 
 class Sidecar:
-    """One sidecar on the running loop. `start`, then `drain`; `addresses` tells where it listens."""
+    """One sidecar on the running loop. `start`, then `drain`; `addresses` tells where it listens.
 
-    def __init__(self, loaded: Loaded, log: Any, *, max_files: int | None = None) -> None:
+    `load` reads the configuration again, None: there is no file that could be.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        log: Any,
+        *,
+        max_files: int | None = None,
+        load: Callable[[], Loaded] | None = None,
+        level: LogControl | None = None,
+        log_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._loaded = loaded
+        self._load = load
         self._max_files = max_files
         self._log = log
+        self._level = level or LogControl(loaded.config.log.level)
+        self._log_dropped = log_dropped
         self._shadows = _breakers_in_shadow(loaded.config)
         self._listeners: dict[str, Listener] = {}
-        self._ops: web.AppRunner | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._observers: Observers | None = None
+        self._apps: list[web.AppRunner] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._stop_watching = asyncio.Event()
         self.engine: Engine | None = None
         self.server: Server | None = None
         self.live: Live | None = None
+        self.steering: Steering | None = None
 
     @property
     def addresses(self) -> dict[str, list[str]]:
         """Where each listener is bound, by its key."""
         return {key: listener.addresses for key, listener in self._listeners.items()}
 
-    async def start(self, log_dropped: Callable[[], int] = lambda: 0) -> None:
+    async def start(self) -> None:
         """Build everything, then bind.
 
         Raises:
@@ -75,15 +103,11 @@ class Sidecar:
 
         """
         loop = asyncio.get_running_loop()
-        config = self._loaded.config
-        engine = self.engine = build(self._loaded, loop, line=self._line, on_fault=self._fault)
-        for breaker in engine.guards.breakers.values():
-            breaker.on_event = self._breaker_changed
-        limits = Limits(**config.limits.model_dump(exclude={"fields"}))
-        if self._max_files is not None:
-            limits.connections = self._affordable(limits.connections, self._max_files)
-        most = limits.connections + MAX_REFUSED
-        tls = server_context(config.listen.tls, most) if config.listen.tls is not None else None
+        loaded, config = self._loaded, self._loaded.config
+        self._observers = Observers(loop, self._log)
+        engine = self.engine = self._build(loaded)
+        limits = self._limits(config)
+        tls = self._tls = self._context(config, limits)
         rules = ForwardRules(
             name=b"sidecar-" + secrets.token_hex(4).encode(),
             scheme=b"https" if tls is not None else b"http",
@@ -95,30 +119,149 @@ class Sidecar:
             new_traceparent=traceparent,
         )
         server = self.server = Server(loop, engine.dispatcher, rules, limits)
-        live = self.live = live_of(engine, server, log_dropped)
-        self._ops = web.AppRunner(ops_app(live, registry(live)), access_log=None)
-        await self._ops.setup()
-        assert self._ops.server is not None  # noqa: S101 -- `setup` made it
+        live = self.live = live_of(engine, server, self._log_dropped)
+        steering = self.steering = Steering(live, self._log, self._level, self._load, self._become)
+        steering.keep_up(engine)
         try:
-            self._listeners["ops"] = await listen(
-                loop, gated(self._ops.server), config.listen.ops, "listen.ops"
-            )
-            handshake = config.limits.head_timeout if tls is not None else None
-            self._listeners["traffic"] = await listen(
-                loop, server, config.listen.traffic, "listen.traffic", tls=tls, handshake_timeout=handshake
-            )
+            self._observers.start(live, engine)
+            await self._listen(live, steering, server)
         except StartFailed:
             await self.stop()
             raise
         live.not_ready = None
-        self._log.info("sidecar.ready", version=VERSION, source=self._loaded.source, **self.addresses)
+        self._log.info("sidecar.ready", version=VERSION, source=loaded.source, **self.addresses)
+        live.hub.publish("sidecar", {"state": "ready"})
+        self._watch(config)
 
-    def _affordable(self, connections: int, max_files: int) -> int:
+    async def _listen(self, live: Live, steering: Steering, server: Server) -> None:
+        """Bind every address: those that show the sidecar first, so that one can see it begin.
+
+        Raises:
+            StartFailed: one cannot be bound.
+
+        """
+        loop = asyncio.get_running_loop()
+        config = self._loaded.config
+        assert self._observers is not None  # noqa: S101 -- `start` made it
+        rates = self._observers.rates
+        apps = {"ops": (ops_app(live, registry(live, rates)), config.listen.ops)}
+        if config.listen.admin is not None:
+            app = admin_app(live, steering, rates, explain_json, config.admin, self._log.info)
+            apps["admin"] = (app, config.listen.admin)
+        for key, (app, address) in apps.items():
+            runner = web.AppRunner(app, **SERVING)
+            await runner.setup()
+            self._apps.append(runner)
+            assert runner.server is not None  # noqa: S101 -- `setup` made it
+            self._listeners[key] = await listen(loop, gated(runner.server), address, f"listen.{key}")
+        handshake = config.limits.head_timeout if self._tls is not None else None
+        self._listeners["traffic"] = await listen(
+            loop,
+            server,
+            config.listen.traffic,
+            "listen.traffic",
+            tls=self._tls,
+            handshake_timeout=handshake,
+        )
+
+    # --- another configuration ---
+
+    def reload_soon(self) -> None:
+        """Reload, as SIGHUP asks; while the sidecar starts or stops there is nothing to reload."""
+        if self.steering is None or self.engine is None:
+            return
+        self.engine.background.spawn(self._reload())
+
+    async def _reload(self) -> None:
+        assert self.steering is not None  # noqa: S101 -- `reload_soon` has looked
+        await self.steering.reload()
+
+    async def _become(self, loaded: Loaded) -> None:
+        """Put `loaded` in force.
+
+        Raises:
+            StartFailed: something that it needs cannot be used. Nothing has changed then.
+
+        """
+        live, server, steering = self.live, self.server, self.steering
+        assert live is not None and server is not None and steering is not None  # noqa: S101, PT018 -- it runs
+        assert self._observers is not None  # noqa: S101 -- it runs
+        config = loaded.config
+        limits = self._limits(config)
+        old = self._listeners["traffic"]
+        tls, renewed = self._tls, old
+        if config.listen.tls is not None:
+            tls = self._context(config, limits)
+            assert tls is not None  # noqa: S101 -- there is a certificate
+            renewed = await old.renewed(asyncio.get_running_loop(), server, tls, config.limits.head_timeout)
+        try:
+            engine = self._build(loaded, self.engine)
+            observers = self._observers.prepared(loaded)
+        except StartFailed:
+            if renewed is not old:
+                renewed.retire()
+            raise
+        # From here on nothing waits and nothing fails: everybody sees the one configuration, then the other.
+        self._loaded, self.engine, self._tls = loaded, engine, tls
+        self._shadows = _breakers_in_shadow(config)
+        server.rules.trusted = tuple(config.trusted_proxies)
+        server.rules.max_fields = config.limits.fields
+        server.rules.max_target = config.limits.target
+        server.reconfigure(engine.dispatcher, limits)
+        put_in_force(live, engine)
+        steering.keep_up(engine)
+        self._level.set(config.log.level)
+        observers(live, engine)
+        if renewed is not old:
+            self._listeners["traffic"] = renewed
+            old.retire()
+        self._watch(config)
+
+    def _build(self, loaded: Loaded, before: Engine | None = None) -> Engine:
+        engine = build(
+            loaded, asyncio.get_running_loop(), line=self._line, on_fault=self._fault, before=before
+        )
+        for breaker in engine.guards.breakers.values():
+            breaker.on_event = self._breaker_changed
+        return engine
+
+    def _limits(self, config: Config) -> Limits:
+        limits = Limits(**config.limits.model_dump(exclude={"fields"}))
+        if self._max_files is not None:
+            limits.connections = self._affordable(config, limits.connections, self._max_files)
+        return limits
+
+    def _context(self, config: Config, limits: Limits) -> ssl.SSLContext | None:
+        if config.listen.tls is None:
+            return None
+        return server_context(config.listen.tls, limits.connections + MAX_REFUSED, self._tls)
+
+    def _watch(self, config: Config) -> None:
+        """Begin or cease to look for changes of the file, as `reload.watch` says."""
+        wanted = config.reload.watch and self._load is not None
+        if wanted and self._watching is None:
+            self._stop_watching.clear()
+            self._watching = asyncio.get_running_loop().create_task(self._reload_on_change())
+        elif not wanted and self._watching is not None:
+            self._stop_watching.set()
+            self._watching = None
+
+    def _watches(self) -> None:
+        self._log.info("config.watching", source=self._loaded.source)
+
+    async def _reload_on_change(self) -> None:
+        assert self.steering is not None  # noqa: S101 -- it runs
+        try:
+            await watch(Path(self._loaded.source), self.steering.reload, self._stop_watching, self._watches)
+        except Exception as fault:  # noqa: BLE001 -- without it the sidecar still reloads when it is told to
+            self._log.error("config.watch_failed", source=self._loaded.source, exc_info=fault)
+
+    def _affordable(self, config: Config, connections: int, max_files: int) -> int:
         """Give how many clients may be let in, when the upstreams' connections have had their share of the files.
 
         Better to refuse one with a reason than to find out in `accept`, which can only spin.
         """
-        upstreams = sum(upstream.max_connections for upstream in self._loaded.config.upstreams.values())
+        upstreams = sum(upstream.max_connections for upstream in config.upstreams.values())
         affordable = max(1, max_files - _RESERVED_FILES - min(upstreams, max_files // 2))
         if connections > affordable:
             self._log.warning(
@@ -130,6 +273,7 @@ class Sidecar:
         """Let the requests under way finish, for at most `drain_timeout`, then stop."""
         if self.live is not None:
             self.live.not_ready = "draining"
+            self.live.hub.publish("sidecar", {"state": "draining"})
         server = self.server
         listener = self._listeners.get("traffic")
         if server is not None and listener is not None:
@@ -157,9 +301,12 @@ class Sidecar:
             self.server.abort()
         if self.engine is not None:
             self.engine.abort()
-        if self._ops is not None:
-            ops, self._ops = self._ops, None
-            await ops.cleanup()
+        self._stop_watching.set()
+        if self._observers is not None:
+            await self._observers.stop()
+        apps, self._apps = self._apps, []
+        for app in apps:
+            await app.cleanup()
         await asyncio.sleep(0)  # the aborted transports say so to their protocols in the next turn
 
     def _line(self, record: Record) -> None:
@@ -171,6 +318,11 @@ class Sidecar:
     def _breaker_changed(self, event: Event) -> None:
         name, fields = breaker_line(event, shadow=event.breaker in self._shadows)
         (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
+        if self.live is not None:
+            told = breaker_json(self.live, event.breaker)
+            kept = {key: told[key] for key in ("name", "forced", "mode", "last_trip", "retry_after")}
+            change = {"from": str(event.before), "to": str(event.after), "cause": event.cause}
+            self.live.hub.publish("breaker", {**kept, **change})
 
     def _fault(self, exchange: Exchange, fault: Exception) -> None:
         self._log.error(
@@ -181,8 +333,8 @@ class Sidecar:
         )
 
 
-def run(loaded: Loaded) -> int:
-    """Run until a signal ends it; give the exit status.
+def run(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> int:
+    """Run until a signal ends it; give the exit status. `load` reads the configuration again, for a reload.
 
     Raises:
         StartFailed: it could not start.
@@ -191,16 +343,29 @@ def run(loaded: Loaded) -> int:
     _open_standard_streams()
     max_files = _raise_file_limit()
     writer = LogWriter(sys.stdout)
-    style: Any = "console" if loaded.config.profile == "development" else "json"
-    log = make_logger(writer, style)
+    config = loaded.config
+    level = LogControl(config.log.level)
+    log = make_logger(writer, style_of(config.log.format, config.profile), control=level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_main(loaded, log, writer, max_files))
+            return runner.run(
+                _main(
+                    Sidecar(
+                        loaded,
+                        log,
+                        max_files=max_files,
+                        load=load,
+                        level=level,
+                        log_dropped=lambda: writer.dropped,
+                    ),
+                    log,
+                )
+            )
     finally:
         writer.close()
 
 
-async def _main(loaded: Loaded, log: Any, writer: LogWriter, max_files: int) -> int:
+async def _main(sidecar: Sidecar, log: Any) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: _log_loop_error(log, context))
     told = asyncio.Event()
@@ -212,9 +377,8 @@ async def _main(loaded: Loaded, log: Any, writer: LogWriter, max_files: int) -> 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("sidecar.sighup_ignored"))
-    sidecar = Sidecar(loaded, log, max_files=max_files)
-    await sidecar.start(lambda: writer.dropped)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_soon)
+    await sidecar.start()
     # What exists now lives as long as the process: the collector need not look at it again and again. Nor need it look at
     # the young objects after every hundred requests: there are hardly any rings among them.
     gc.collect()

@@ -34,10 +34,10 @@ class _Bounded(ssl.SSLContext):
         return wrapped
 
 
-def server_context(settings: ListenTls, most: int) -> ssl.SSLContext:
+def server_context(settings: ListenTls, most: int, before: ssl.SSLContext | None = None) -> ssl.SSLContext:
     """Make the context of the traffic listener; with `client_ca` a client must show a certificate.
 
-    It serves at most `most` connections at once, those in their handshake included.
+    It serves at most `most` connections at once, those in their handshake and those of the context `before` included.
 
     Raises:
         StartFailed: a file does not hold what it should.
@@ -47,7 +47,7 @@ def server_context(settings: ListenTls, most: int) -> ssl.SSLContext:
         ssl.PROTOCOL_TLS_SERVER
     )  # TLS 1.2 or later, no compression: the defaults since Python 3.10
     context.most = most
-    context.live = WeakSet()
+    context.live = before.live if isinstance(before, _Bounded) else WeakSet()
     try:
         context.load_cert_chain(settings.certificate, settings.key)
         if settings.client_ca is not None:

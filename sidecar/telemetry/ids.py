@@ -1,10 +1,31 @@
-"""Names for requests and traces: unique, cheap, and not a secret."""
+"""Names for requests and traces: unique, cheap, and not a secret; and a W3C trace context, read.
 
+The context of a request is the one `traceparent` in its fields, which the wire has checked, or made where there was none
+(https://www.w3.org/TR/trace-context/#traceparent-header). What the wire never saw whole has none.
+"""
+
+import re
 import secrets
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
-__all__ = ["request_ids", "traceparent"]
+from sidecar.message import Fields
+
+__all__ = ["TraceContext", "request_ids", "trace_context", "traceparent"]
+
+_FIRST = b"traceparent: "
+_LATER = b"\r\ntraceparent: "
+_CONTEXT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_SAMPLED = 1
+
+
+class TraceContext(NamedTuple):
+    """Which trace a request belongs to, and under which span. The ids are lower-case hexadecimal digits."""
+
+    trace_id: str
+    parent_id: str
+    sampled: bool
 
 
 def request_ids() -> Callable[[], bytes]:
@@ -17,3 +38,22 @@ def request_ids() -> Callable[[], bytes]:
 def traceparent() -> bytes:
     """Give a new W3C trace context of version 00, not sampled (https://www.w3.org/TR/trace-context/#traceparent-header)."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00".encode()
+
+
+def trace_context(fields: Fields) -> TraceContext | None:
+    """Give the trace context in the fields of a request, None where there is none.
+
+    It is found in the bytes of the section: asking field by field takes four times as long.
+    """
+    wire = fields.wire.lower()
+    if wire.startswith(_FIRST):
+        start = len(_FIRST)
+    else:
+        start = wire.find(_LATER) + len(_LATER)
+        if start < len(_LATER):
+            return None
+    found = _CONTEXT.match(wire, start)
+    if found is None:
+        return None
+    trace_id, parent_id, flags = found.groups()
+    return TraceContext(trace_id.decode(), parent_id.decode(), bool(int(flags, 16) & _SAMPLED))

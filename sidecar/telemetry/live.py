@@ -44,7 +44,8 @@ class Live:
     """The objects in force. `now` is the loop's time, on which policies live; `wall` the time of day.
 
     `not_ready` says why no traffic should be sent here, None: ready. `router` and `pipelines` have the routes in file
-    order. `reload_ok` is about the last attempt to load a configuration, `reload_lines` say what was wrong with it.
+    order. `reload_ok` is about the last attempt to load a configuration, `reload_lines` say what was wrong with it;
+    `reloads` counts them by what came of them. `lag` measures the event loop, `health` is that of the upstreams with probes.
     `maintenance` has the routes that are under it. `changes` counts what admin requests changed, by (action, outcome).
     """
 
@@ -69,5 +70,6 @@ class Live:
     health: Mapping[str, Any] = field(default_factory=dict)
     reload_ok: bool = True
     reload_lines: tuple[str, ...] = ()
+    reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "refused": 0})
     maintenance: dict[str, Maintained] = field(default_factory=dict)
     changes: dict[tuple[str, str], int] = field(default_factory=dict)

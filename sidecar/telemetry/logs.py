@@ -7,6 +7,12 @@ request gets a line until everything queued has been written; then `log.lines_dr
 that place. So the lines keep the order of time, and a slow reader sees stretches without holes.
 
 `close` gives the writer a moment to finish. In the second half of it only the rare lines are written.
+
+A line is a line, whatever a client, an upstream or an exception has put into a value. JSON escapes by itself what is not
+ASCII. For a console every value is made printable, so that it can neither begin a line of its own nor steer the
+terminal, and a traceback is indented, which no event's line is.
+
+`LogControl` holds the level in force, and may be told another one at any time.
 """
 
 import logging
@@ -19,13 +25,60 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
-__all__ = ["REQUEST", "LogWriter", "make_logger"]
+from sidecar.fate import Fate
+from sidecar.telemetry.record import Record
+from sidecar.telemetry.redaction import printable, printable_all
+
+__all__ = ["REQUEST", "LogControl", "LogWriter", "Style", "make_logger", "request_line", "style_of"]
 
 REQUEST = "request"  # the event of a request's line
+
+Style = Literal["json", "console"]
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+# What is worth a warning whatever the status: an answer that broke after a good head.
+_BROKE = frozenset(fate for fate in Fate if fate.startswith(("timeout_", "upstream_"))) | {Fate.INTERNAL}
 
 _QUEUE = 10_000
 _REQUESTS = _QUEUE * 9 // 10
 _CLOSE_SECONDS = 1.0
+
+
+class LogControl:
+    """Which lines are written: those of `level` and above. It may be changed while lines are."""
+
+    def __init__(self, level: str = "info") -> None:
+        self.set(level)
+
+    @property
+    def level(self) -> str:
+        """The level in force."""
+        return self._level
+
+    def set(self, level: str) -> None:
+        """Write lines of this level and above from now on.
+
+        Raises:
+            ValueError: there is no such level.
+
+        """
+        if level not in _LEVELS:
+            raise ValueError(f"there is no level {level!r}")
+        self._level = level
+        self._least = _LEVELS[level]
+
+    def gate(self, _: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Let an event of this level on, as a processor of structlog."""
+        if _LEVELS[level] < self._least:
+            raise structlog.DropEvent
+        return event
 
 
 class LogWriter:
@@ -38,8 +91,9 @@ class LogWriter:
         self._stream = stream
         self._lines: SimpleQueue[tuple[str, bool] | None] = SimpleQueue()
         self.gap_line: Callable[[int], str] | None = None
-        # Two counts, since each of two threads adds to one of them.
+        # Two counts: one is the writing thread's alone, the other is added to by whoever has a line to write.
         self._refused = 0
+        self._refusing = threading.Lock()
         self._unwritten = 0
         self._told = 0  # of both
         self._gap = False  # requests get no line until the queue is empty
@@ -57,7 +111,8 @@ class LogWriter:
         queued = self._lines.qsize()
         if queued >= _QUEUE or (of_request and (self._gap or queued >= _REQUESTS)):
             self._gap = True
-            self._refused += 1
+            with self._refusing:
+                self._refused += 1
         else:
             self._lines.put((line, of_request))
 
@@ -89,7 +144,10 @@ class LogWriter:
 
     def _write(self, line: str) -> bool:
         try:
-            self._stream.write(line + "\n")
+            try:
+                self._stream.write(line + "\n")
+            except UnicodeEncodeError:  # a terminal that has not all letters
+                self._stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
             if self._lines.empty():
                 self._stream.flush()
         except (OSError, ValueError):
@@ -104,10 +162,18 @@ class LogWriter:
             self._told += missing
 
 
+def style_of(wanted: Literal["auto", "json", "console"], profile: str) -> Style:
+    """Give the form of the lines: `auto` is for people in development, for programs elsewhere."""
+    if wanted != "auto":
+        return wanted
+    return "console" if profile == "development" else "json"
+
+
 def make_logger(
-    writer: LogWriter, style: Literal["json", "console"], stream: TextIO = sys.stdout
+    writer: LogWriter, style: Style, stream: TextIO = sys.stdout, control: LogControl | None = None
 ) -> structlog.typing.FilteringBoundLogger:
-    """Give a logger that writes through `writer`."""
+    """Give a logger that writes through `writer` what `control` lets pass; without one, from `info` on."""
+    control = control or LogControl()
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(
@@ -121,7 +187,10 @@ def make_logger(
     else:
         processors.append(_for_people)
         renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), sort_keys=False, timestamp_key="time"
+            colors=stream.isatty(),
+            sort_keys=False,
+            timestamp_key="time",
+            exception_formatter=structlog.dev.plain_traceback,  # it is a text already
         )
 
     def render(logger: Any, level: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any], dict[str, Any]]:
@@ -137,19 +206,45 @@ def make_logger(
     writer.gap_line = gap_line
     logger: Any = structlog.wrap_logger(
         writer,
-        processors=[*processors, render],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[control.gate, *processors, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         cache_logger_on_first_use=True,
     )
     bound: structlog.typing.FilteringBoundLogger = logger
     return bound
 
 
+def request_line(log: Any) -> Callable[[Record], None]:
+    """Give what writes the line of a request to `log`: a warning where something failed behind or in the sidecar."""
+
+    def write(record: Record) -> None:
+        told = record.as_dict()
+        fields = {key: value for key, value in told.items() if key != "at" and value not in (None, "")}
+        failed = record.status >= 500 or record.fate in _BROKE
+        (log.warning if failed else log.info)(REQUEST, **fields)
+
+    return write
+
+
 def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Write attempts as a person would: «ok 3.1 ms», not as a list of mappings."""
-    attempts = event.get("attempts")
+    """Write what a person would, in characters that only print: «ok 3.1 ms», not a list of mappings."""
+    attempts, breaker, traceback = event.get("attempts"), event.get("breaker"), event.pop("exception", None)
     if isinstance(attempts, list):
-        event["attempts"] = (
-            ", ".join(f"{attempt['result']} {attempt['ms']:g} ms" for attempt in attempts) or "none"
-        )
-    return event
+        event["attempts"] = ", ".join(map(_attempt, attempts)) or "none"
+    if isinstance(breaker, dict):
+        event["breaker"] = _breaker(breaker)
+    told: MutableMapping[str, Any] = printable_all(event)
+    if traceback is not None:
+        told["exception"] = "\n".join(f"    {printable(line)}" for line in str(traceback).split("\n"))
+    return told
+
+
+def _attempt(attempt: dict[str, Any]) -> str:
+    waited = attempt.get("backoff_ms")
+    after = f"after {waited:g} ms " if waited is not None else ""
+    return f"{after}{attempt['result']} {attempt['ms']:g} ms"
+
+
+def _breaker(breaker: dict[str, Any]) -> str:
+    before, after = breaker["before"], breaker["after"]
+    return f"{breaker['name']} {before}" if before == after else f"{breaker['name']} {before} then {after}"

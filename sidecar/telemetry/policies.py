@@ -1,15 +1,12 @@
 """The metrics of the policies: breakers, bulkheads, budgets, rate limits, caches, fallbacks, and what shadows would do.
 
 Read from the live objects at scrape time, as in `metrics`. Every series of a configured name is there at 0 from the
-first scrape where its labels are known; those that follow from what happened (which fallback for which cause, which
-status was retried) appear with their first count.
+first scrape.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
@@ -21,184 +18,311 @@ from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.fault import FaultStage
 from sidecar.pipeline.stages.rate_limit import RateLimitStage
 from sidecar.pipeline.stages.retry import RetryStage
-from sidecar.policy.breaker import State
+from sidecar.policy.breaker import Breaker, State
+from sidecar.policy.breaker_settings import BreakerSettings
+from sidecar.policy.trip import Cause
+from sidecar.telemetry.family import Counted, Family, counter, gauge, histogram
+from sidecar.telemetry.live import Live
 
-__all__ = ["policy_metrics"]
+__all__ = ["Move", "policy_families", "possible_moves"]
 
 S = TypeVar("S", bound=Stage)
 
+Move = tuple[State, State, Cause]  # from, to, why: the keys of `Breaker.transitions`
 
-def policy_metrics(pipelines: Sequence[Pipeline], guards: Guards, now: float) -> Iterable[Metric]:
-    """Give the families of all policies; `now` is the loop's time."""
-    yield from _retries(pipelines, guards, now)
-    yield from _breakers(guards, now)
+
+def policy_families(live: Live) -> Iterator[Family]:
+    """Give the families of all policies in force."""
+    pipelines, guards = live.pipelines, live.guards
+    yield from _retries(pipelines, guards, live.now)
+    yield from _breakers(pipelines, guards, live.now)
     yield from _bulkheads(guards)
     yield from _rate_limits(pipelines, guards)
     yield from _caches(pipelines, guards)
-    yield from _by_kind(
+    yield _by_kind(
         pipelines,
         FallbackStage,
-        CounterMetricFamily(
-            "sidecar_fallback",
-            "Answers that took the place of a failure, by where they came from and what had failed.",
-            labels=["route", "source", "cause"],
-        ),
-        lambda stage: stage.used.items(),
+        name="sidecar_fallback",
+        text="Answers that took the place of a failure, by where they came from and what had failed.",
+        labels=("source", "cause"),
+        counts=lambda stage: stage.used,
     )
-    yield from _by_kind(
+    yield _by_kind(
         pipelines,
         FaultStage,
-        CounterMetricFamily(
-            "sidecar_faults_injected", "Faults injected on purpose.", labels=["route", "kind"]
-        ),
-        lambda stage: (((kind,), number) for kind, number in stage.injected.items()),
+        name="sidecar_faults_injected",
+        text="Faults injected on purpose.",
+        labels=("kind",),
+        counts=lambda stage: stage.injected,
     )
     yield _shadows(pipelines)
 
 
-def _found(pipelines: Sequence[Pipeline], kind: type[S]) -> Iterable[tuple[str, S]]:
+def _found(pipelines: Sequence[Pipeline], kind: type[S]) -> list[tuple[str, S]]:
     """Give every stage of one kind, with the name of its route."""
-    for pipeline in pipelines:
-        for stage in pipeline.stages:
-            if isinstance(stage, kind):
-                yield pipeline.route, stage
+    return [
+        (pipeline.route, stage)
+        for pipeline in pipelines
+        for stage in pipeline.stages
+        if isinstance(stage, kind)
+    ]
 
 
 def _by_kind(
     pipelines: Sequence[Pipeline],
     kind: type[S],
-    family: CounterMetricFamily,
-    counts: Callable[[S], Iterable[tuple[tuple[str, ...], int]]],
-) -> Iterable[Metric]:
-    """Give `family` with the counters that the stages of one kind keep by label."""
-    for route, stage in _found(pipelines, kind):
-        for labels, number in counts(stage):
-            family.add_metric([route, *map(str, labels)], number)
-    yield family
+    *,
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    counts: Callable[[S], Mapping[str, int] | Mapping[tuple[str, str], int]],
+) -> Family:
+    """Give the counters that the stages of one kind keep by label. They are all there from the start."""
+    parts = (
+        Counted(f"{name}_total", ("route", *labels), (route,), counts(stage), words=_words)
+        for route, stage in _found(pipelines, kind)
+    )
+    return Family(name, "counter", text, parts)
 
 
-def _retries(pipelines: Sequence[Pipeline], guards: Guards, now: float) -> Iterable[Metric]:
-    retried = CounterMetricFamily(
-        "sidecar_retries", "Retries, by what had failed.", labels=["route", "reason"]
-    )
-    blocked = CounterMetricFamily(
-        "sidecar_retry_blocked", "Failures that were not tried again, by why.", labels=["route", "reason"]
-    )
-    for route, stage in _found(pipelines, RetryStage):
-        for reason, number in stage.retried.copy().items():
-            retried.add_metric([route, reason], number)
-        for why, number in stage.blocked.items():
-            blocked.add_metric([route, why], number)
-    balance = GaugeMetricFamily(
-        "sidecar_retry_budget_balance", "Retries that could be made now.", labels=["upstream"]
-    )
-    for upstream, budget in guards.budgets.items():
-        balance.add_metric([upstream], budget.balance(now))
-    yield from (retried, blocked, balance)
+def _words(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (str(key),) if isinstance(key, str) else tuple(map(str, key))
 
 
-def _breakers(guards: Guards, now: float) -> Iterable[Metric]:
-    state = GaugeMetricFamily(
-        "sidecar_breaker_state", "1 for the state that the breaker is in.", labels=["breaker", "state"]
+def _retries(pipelines: Sequence[Pipeline], guards: Guards, now: Callable[[], float]) -> Iterator[Family]:
+    yield _by_kind(
+        pipelines,
+        RetryStage,
+        name="sidecar_retries",
+        text="Retries, by what had failed.",
+        labels=("reason",),
+        counts=lambda stage: stage.retried,
     )
-    moves = CounterMetricFamily(
-        "sidecar_breaker_transitions", "Changes of state.", labels=["breaker", "from", "to", "cause"]
+    yield _by_kind(
+        pipelines,
+        RetryStage,
+        name="sidecar_retry_blocked",
+        text="Failures that were not tried again, by why.",
+        labels=("reason",),
+        counts=lambda stage: stage.blocked,
     )
-    rejected = CounterMetricFamily(
-        "sidecar_breaker_rejected", "Attempts that the breaker did not let through.", labels=["breaker"]
+    budgets = list(guards.budgets.values())
+    yield gauge(
+        "sidecar_retry_budget_balance",
+        "Retries that could be made now.",
+        ("upstream",),
+        _names(guards.budgets),
+        lambda: [budget.balance(now()) for budget in budgets],
     )
-    open_seconds = CounterMetricFamily("sidecar_breaker_open_seconds", "Time spent OPEN.", labels=["breaker"])
-    recovery = HistogramMetricFamily(
-        "sidecar_breaker_recovery_seconds", "From opening to being CLOSED again.", labels=["breaker"]
+
+
+def _breakers(pipelines: Sequence[Pipeline], guards: Guards, now: Callable[[], float]) -> Iterator[Family]:
+    names = _names(guards.breakers)
+    breakers = list(guards.breakers.values())
+    yield gauge(
+        "sidecar_breaker_state",
+        "1 for the state that the breaker is in.",
+        ("breaker", "state"),
+        [(*name, state) for name in names for state in State],
+        partial(_states, breakers, now),
     )
-    for name, breaker in guards.breakers.items():
-        present = breaker.view(now).state
+    gates = [stage for kind in (BreakerGate, BreakerPermit) for _, stage in _found(pipelines, kind)]
+    shadows = {stage.breaker.name for stage in gates if stage.shadow}
+    yield gauge(
+        "sidecar_breaker_enforced",
+        "1 if the breaker refuses requests while it is OPEN, 0 if it is in shadow and only counts.",
+        ("breaker",),
+        names,
+        lambda: [int(breaker.name not in shadows) for breaker in breakers],
+    )
+    moves = (
+        Counted(
+            "sidecar_breaker_transitions_total",
+            ("breaker", "from", "to", "cause"),
+            (breaker.name,),
+            breaker.transitions,
+            words=_words,
+            known=possible_moves(breaker.settings),
+        )
+        for breaker in breakers
+    )
+    yield Family("sidecar_breaker_transitions", "counter", "Changes of state.", moves)
+    yield counter(
+        "sidecar_breaker_rejected",
+        "Attempts that the breaker did not let through.",
+        ("breaker",),
+        names,
+        lambda: [breaker.rejected for breaker in breakers],
+    )
+    yield counter(
+        "sidecar_breaker_open_seconds",
+        "Time spent OPEN.",
+        ("breaker",),
+        names,
+        lambda: [breaker.open_seconds(now()) for breaker in breakers],
+    )
+    yield histogram(
+        "sidecar_breaker_recovery_seconds",
+        "From opening to being CLOSED again.",
+        ("breaker",),
+        [((breaker.name,), breaker.recoveries) for breaker in breakers],
+    )
+
+
+def _states(breakers: Iterable[Breaker], now: Callable[[], float]) -> Iterator[int]:
+    for breaker in breakers:
+        breaker.open_seconds(now())  # brings the time, upon which an open one may be HALF_OPEN
+        present = breaker.state
         for each in State:
-            state.add_metric([name, each], int(each == present))
-        for (before, after, cause), number in breaker.transitions.copy().items():
-            moves.add_metric([name, before, after, cause], number)
-        rejected.add_metric([name], breaker.rejected)
-        open_seconds.add_metric([name], breaker.open_seconds(now))
-        recovery.add_metric([name], breaker.recoveries.cumulative(), breaker.recoveries.total)
-    yield from (state, moves, rejected, open_seconds, recovery)
+            yield int(each is present)
 
 
-def _bulkheads(guards: Guards) -> Iterable[Metric]:
-    gauges = (
-        ("in_use", "Slots taken."),
-        ("limit", "Slots there are; moves where the limit is adaptive."),
-        ("queued", "Requests waiting for a slot."),
+def possible_moves(settings: BreakerSettings) -> list[Move]:
+    """Give the changes of state that a breaker with these settings can make, and why."""
+    triggers: dict[Cause, object] = {
+        "consecutive_failures": settings.consecutive_failures,
+        "failures_in_window": settings.failures_in_window,
+        "failure_rate": settings.failure_rate,
+        "slow_call_rate": settings.slow_trips or None,
+    }
+    closed, opened, trying = State.CLOSED, State.OPEN, State.HALF_OPEN
+    causes: dict[tuple[State, State], list[Cause]] = {
+        (closed, opened): [*[cause for cause, each in triggers.items() if each is not None], "forced"],
+        (opened, trying): ["open_time_over", "probe_passed", "force_expired"],
+        (opened, closed): ["forced", "reset"],
+        (trying, closed): ["trial_succeeded", "forced", "reset"],
+        (trying, opened): ["trial_failed", "trial_timed_out", "forced"],
+    }
+    return [(before, after, cause) for (before, after), found in causes.items() for cause in found]
+
+
+def _bulkheads(guards: Guards) -> Iterator[Family]:
+    names = _names(guards.bulkheads)
+    bulkheads = list(guards.bulkheads.values())
+    yield gauge(
+        "sidecar_bulkhead_in_use",
+        "Slots taken.",
+        ("bulkhead",),
+        names,
+        lambda: [each.in_use for each in bulkheads],
     )
-    for what, text in gauges:
-        gauge = GaugeMetricFamily(f"sidecar_bulkhead_{what}", text, labels=["bulkhead"])
-        for name, bulkhead in guards.bulkheads.items():
-            gauge.add_metric([name], getattr(bulkhead, what))
-        yield gauge
-    waits = HistogramMetricFamily(
-        "sidecar_bulkhead_queue_wait_seconds", "Time that those who queued have waited.", labels=["bulkhead"]
+    yield gauge(
+        "sidecar_bulkhead_limit",
+        "Slots there are; moves where the limit is adaptive.",
+        ("bulkhead",),
+        names,
+        lambda: [each.limit for each in bulkheads],
     )
-    for name, bulkhead in guards.bulkheads.items():
-        waits.add_metric([name], bulkhead.waits.cumulative(), bulkhead.waits.total)
-    yield waits
-
-
-def _rate_limits(pipelines: Sequence[Pipeline], guards: Guards) -> Iterable[Metric]:
-    decisions = CounterMetricFamily(
-        "sidecar_rate_limit_decisions", "What the rate limit decided.", labels=["route", "decision"]
+    yield gauge(
+        "sidecar_bulkhead_queued",
+        "Requests waiting for a slot.",
+        ("bulkhead",),
+        names,
+        lambda: [each.queued for each in bulkheads],
     )
-    keys = GaugeMetricFamily("sidecar_rate_limit_keys", "Callers that are kept count of.", labels=["route"])
-    evicted = CounterMetricFamily(
-        "sidecar_rate_limit_evicted", "Callers forgotten to make room for others.", labels=["route"]
+    yield counter(
+        "sidecar_bulkhead_admitted",
+        "Attempts that got a slot.",
+        ("bulkhead",),
+        names,
+        lambda: [each.admitted for each in bulkheads],
     )
-    for route, stage in _found(pipelines, RateLimitStage):
-        for decision in ("allowed", "rejected", "would_reject"):
-            decisions.add_metric([route, decision], getattr(stage, decision))
-    for route, limiter in guards.limiters.items():
-        keys.add_metric([route], limiter.keys)
-        evicted.add_metric([route], limiter.evicted)
-    yield from (decisions, keys, evicted)
+    yield counter(
+        "sidecar_bulkhead_rejected",
+        "Attempts that got no slot: no place in the queue, or none with a hope in time, or too long a wait.",
+        ("bulkhead", "reason"),
+        [(*name, reason) for name in names for reason in ("full", "timeout")],
+        lambda: [number for each in bulkheads for number in (each.rejected_full, each.rejected_timeout)],
+    )
+    yield histogram(
+        "sidecar_bulkhead_queue_wait_seconds",
+        "Time that those who queued have waited.",
+        ("bulkhead",),
+        [((each.name,), each.waits) for each in bulkheads],
+    )
 
 
-def _caches(pipelines: Sequence[Pipeline], guards: Guards) -> Iterable[Metric]:
-    yield from _by_kind(
+def _rate_limits(pipelines: Sequence[Pipeline], guards: Guards) -> Iterator[Family]:
+    stages = _found(pipelines, RateLimitStage)
+    yield counter(
+        "sidecar_rate_limit_decisions",
+        "What the rate limit decided.",
+        ("route", "decision"),
+        [(route, word) for route, _ in stages for word in ("allowed", "rejected", "would_reject")],
+        lambda: [
+            number for _, stage in stages for number in (stage.allowed, stage.rejected, stage.would_reject)
+        ],
+    )
+    names = _names(guards.limiters)
+    limiters = list(guards.limiters.values())
+    yield gauge(
+        "sidecar_rate_limit_keys",
+        "Callers that are kept count of.",
+        ("route",),
+        names,
+        lambda: [limiter.keys for limiter in limiters],
+    )
+    yield counter(
+        "sidecar_rate_limit_evicted",
+        "Callers forgotten to make room for others.",
+        ("route",),
+        names,
+        lambda: [limiter.evicted for limiter in limiters],
+    )
+
+
+def _caches(pipelines: Sequence[Pipeline], guards: Guards) -> Iterator[Family]:
+    yield _by_kind(
         pipelines,
         CacheStage,
-        CounterMetricFamily(
-            "sidecar_cache_requests", "What the cache made of requests.", labels=["route", "result"]
-        ),
-        lambda stage: (((result,), number) for result, number in stage.results.items()),
+        name="sidecar_cache_requests",
+        text="What the cache made of requests.",
+        labels=("result",),
+        counts=lambda stage: stage.results,
     )
     store = guards.store
-    for what, text in (("bytes", "Bytes of stored answers."), ("entries", "Stored answers.")):
-        number = getattr(store, what) if store is not None else 0
-        yield GaugeMetricFamily(f"sidecar_cache_{what}", text, value=number)
-    yield CounterMetricFamily(
+    one = [()]
+    yield gauge(
+        "sidecar_cache_bytes",
+        "Bytes of stored answers.",
+        (),
+        one,
+        lambda: [0 if store is None else store.bytes],
+    )
+    yield gauge(
+        "sidecar_cache_entries", "Stored answers.", (), one, lambda: [0 if store is None else store.entries]
+    )
+    yield counter(
         "sidecar_cache_evicted",
         "Stored answers dropped to make room for others.",
-        value=store.evicted if store is not None else 0,
+        (),
+        one,
+        lambda: [0 if store is None else store.evicted],
     )
 
 
-def _shadows(pipelines: Sequence[Pipeline]) -> Metric:
-    family = CounterMetricFamily(
+def _shadows(pipelines: Sequence[Pipeline]) -> Family:
+    """Show what those would have refused that refuse nothing. A policy that several routes share has one number."""
+    stages: dict[tuple[str, str], list[RateLimitStage | BulkheadStage | BreakerGate | BreakerPermit]] = {}
+    for pipeline in pipelines:
+        for stage in pipeline.stages:
+            match stage:
+                case RateLimitStage(shadow=True):
+                    stages.setdefault(("rate_limit", pipeline.route), []).append(stage)
+                case BulkheadStage(shadow=True):
+                    stages.setdefault(("bulkhead", stage.bulkhead.name), []).append(stage)
+                case BreakerGate(shadow=True) | BreakerPermit(shadow=True):
+                    stages.setdefault(("breaker", stage.breaker.name), []).append(stage)
+                case _:
+                    pass
+    return counter(
         "sidecar_shadow_would",
         "What policies in `mode: shadow` would have done.",
-        labels=["policy", "name", "action"],
+        ("policy", "name", "action"),
+        [(*key, "reject") for key in stages],
+        lambda: [sum(stage.would_reject for stage in found) for found in stages.values()],
     )
-    for pipeline in pipelines:
-        for stage in pipeline.stages:
-            if isinstance(stage, RateLimitStage) and stage.shadow:
-                family.add_metric(["rate_limit", pipeline.route, "reject"], stage.would_reject)
-    would: dict[tuple[str, str], int] = {}
-    for pipeline in pipelines:
-        for stage in pipeline.stages:
-            if isinstance(stage, BulkheadStage) and stage.shadow:
-                key = ("bulkhead", stage.bulkhead.name)
-            elif isinstance(stage, BreakerGate | BreakerPermit) and stage.shadow:
-                key = ("breaker", stage.breaker.name)
-            else:
-                continue
-            would[key] = would.get(key, 0) + stage.would_reject
-    for (policy, name), number in would.items():
-        family.add_metric([policy, name, "reject"], number)
-    return family
+
+
+def _names(mapping: Mapping[str, object]) -> list[tuple[str]]:
+    return [(name,) for name in mapping]

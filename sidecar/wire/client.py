@@ -53,9 +53,7 @@ class ClientConnection(Intake):
         """Start the connection's one task."""
         server = self._server
         self._transport = cast("asyncio.Transport", transport)
-        name = transport.get_extra_info("peername")
-        known = isinstance(name, tuple)
-        self._peer = Peer(name[0] if known else "", server.rules)
+        known = self.introduce()
         self._responder = Responder(server.loop, self._transport)
         server.accepted += 1
         if not known and not server.rules.unix:
@@ -70,6 +68,13 @@ class ClientConnection(Intake):
             return
         self._wait_at_most(server.limits.head_timeout)
         self._task = server.loop.create_task(self._serve())
+
+    def introduce(self) -> bool:
+        """Find out for whom this connection speaks. False: its peer has no address."""
+        name = self._transport.get_extra_info("peername")
+        known = isinstance(name, tuple)
+        self._peer = Peer(name[0] if known else "", self._server.rules)
+        return known
 
     def eof_received(self) -> bool:
         """Take the client's FIN: between requests the end; within one, perhaps only the end of what it has to say."""
@@ -122,8 +127,8 @@ class ClientConnection(Intake):
 
     async def _serve(self) -> None:
         """Answer one request after the other until the connection ends."""
-        create_future = self._server.loop.create_future
-        handler = self._server.handler
+        server = self._server
+        create_future = server.loop.create_future
         try:
             while self._state != CLOSED:
                 item = self._request
@@ -143,7 +148,7 @@ class ClientConnection(Intake):
                 if body is not None and not body.finished:
                     again = await self._answer_guarded(item, body)
                 else:
-                    reply = await handler(item)
+                    reply = await server.handler(item)
                     if type(reply.body) is bytes:  # by far the most
                         again = self._deliver(item, reply)
                     else:
@@ -160,7 +165,7 @@ class ClientConnection(Intake):
                 self._transport.abort()
         except Exception as fault:  # noqa: BLE001 -- a fault in one connection must end there
             self._transport.abort()
-            self._server.loop.call_exception_handler(
+            server.loop.call_exception_handler(
                 {"message": "fault in a client connection", "exception": fault}
             )
         finally:

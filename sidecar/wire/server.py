@@ -70,9 +70,8 @@ class Server:
         self.refused_count = 0
         self.draining = False
         self.accepted = 0
-        # Whether a timer set for a head may be too late for the wait that follows it.
-        self.hurried = limits.keepalive_timeout < limits.head_timeout
         self.emptied = asyncio.Event()  # set once a drain has seen the last connection off
+        self.reconfigure(handler, limits)
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""
@@ -81,6 +80,18 @@ class Server:
     def __call__(self) -> "ClientConnection":
         """Make the protocol of one accepted connection."""
         return ClientConnection(self)
+
+    def reconfigure(self, handler: Handler, limits: Limits) -> None:
+        """Answer what comes from now on by another handler, within other limits. Requests under way go on as they began.
+
+        To be called too when `rules` have changed: whom a connection speaks for is found out anew.
+        """
+        self.handler = handler
+        self.limits = limits
+        # Whether a timer set for a head may be too late for the wait that follows it.
+        self.hurried = limits.keepalive_timeout < limits.head_timeout
+        for connection in self.connections:
+            connection.introduce()
 
     def drain(self) -> None:
         """Close idle connections now and the others when their answer is out."""

@@ -121,7 +121,16 @@ def test_examples_name_options_that_exist(command: click.Command) -> None:
 
 
 def test_every_command_of_this_version_is_there() -> None:
-    assert list(main.commands) == ["run", "check", "config", "schema", "demo", "healthcheck"]
+    assert list(main.commands) == [
+        "run",
+        "check",
+        "config",
+        "explain",
+        "top",
+        "schema",
+        "demo",
+        "healthcheck",
+    ]
 
 
 @pytest.mark.parametrize(

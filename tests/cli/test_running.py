@@ -31,7 +31,7 @@ def file(tmp_path: Path, ports: tuple[int, int]) -> Path:
     path = tmp_path / "sidecar.yaml"
     path.write_text(
         "version: 1\n"
-        f"listen: {{traffic: 127.0.0.1:{ports[0]}, ops: 127.0.0.1:{ports[1]}}}\n"
+        f"listen: {{traffic: 127.0.0.1:{ports[0]}, ops: 127.0.0.1:{ports[1]}, admin: 127.0.0.1:0}}\n"
         "upstreams:\n"
         "  app: {url: http://127.0.0.1:9}\n"
         "  spare: {url: http://127.0.0.1:10}\n"
@@ -44,6 +44,7 @@ def options(ports: tuple[int, int]) -> list[str]:
     return [
         *("run", "--upstream", "http://127.0.0.1:9"),
         *("--listen", f"127.0.0.1:{ports[0]}", "--ops", f"127.0.0.1:{ports[1]}"),
+        *("--admin", "127.0.0.1:0"),
     ]
 
 

@@ -55,9 +55,9 @@ def test_a_variable_may_stand_for_any_scalar() -> None:
     assert accepted("""\
 version: 1
 profile: ${A}
-listen: {traffic: "${A}"}
+listen: {traffic: "${A}", admin: "${A}"}
 limits: {connections: "${A:-5}", head: "${A}", head_timeout: "${A}s"}
-upstreams: {a: {url: "${A}", tls: {verify: "${A}"}}}
+upstreams: {a: {url: "${A}", tls: {verify: "${A}"}, health: {path: "${A}", expect: ["${A}"], method: "${A}"}}, b: {url: "${A}", health: "${A}"}}
 defaults: {max_body: "${A}"}
 routes:
   - name: "${A}"
@@ -77,6 +77,12 @@ routes:
     cache: "${A}"
     fallback: [{upstream: "${A}"}, {redirect: "${A}", when: ["${A}"]}]
 trusted_proxies: ["${A}"]
+headers: "${A}"
+admin: {token: "${A}", hosts: ["${A}"]}
+readiness: {require_upstream: "${A}"}
+telemetry: {otel: {endpoint: "${A}", headers: {X-A: "${A}"}, sample: "${A}"}, sentry: "${A}"}
+log: {format: "${A}", sample: "${A}%", query: "${A}"}
+reload: {watch: "${A}"}
 """)
 
 
@@ -101,7 +107,20 @@ trusted_proxies: ["${A}"]
         "defaults: {timeout: {connect: 5s}}",
         "defaults: {retry: 3}",
         "breakers: {a: off}",
-        "telemetry: {}",
+        "telemetry: on",
+        "telemetry: {otel: {}}",
+        "telemetry: {otel: {endpoint: 'collector:4318'}}",
+        "telemetry: {otel: {endpoint: 'http://c', headers: {}}}",
+        "telemetry: {sentry: {dsn: abc, sample: 1}}",
+        "headers: all",
+        "admin: {token: 5}",
+        "admin: {hosts: a.example}",
+        "listen: {admin: 9901}",
+        "readiness: true",
+        "log: {level: loud}",
+        "log: {sample: 0.1}",
+        "reload: {watch: yes}",
+        "breakers: {x: {header: 'A B'}}",
         "trusted_proxies: 10.0.0.0/8",
         "errors: {format: html}",
     ],
@@ -183,6 +202,36 @@ STAGES_WRONG = [
 ]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "listen: {admin: off}",
+        "listen: {admin: unix:///run/admin.sock}",
+        "headers: off",
+        "headers: seed",
+        "admin: {token: 0123456789abcdef, hosts: [a.example, 'b.example:8443', '[::1]']}",
+        "telemetry: off",
+        "telemetry: {}",
+        "telemetry: {otel: off, sentry: off}",
+        "telemetry: {otel: {endpoint: 'http://c:4318', headers: {X-A: b}, sample: 0.5%}}",
+        "telemetry: {sentry: {dsn: 'https://a1@sentry.example/7', environment: live}}",
+        "log: {format: console, level: debug, sample: 1%, query: true}",
+        "reload: {watch: true}",
+        "breakers: {x: {header: X-Status}}",
+        "upstreams: {a: {url: http://a, health: off}}",
+        "upstreams: {a: {url: http://a, health: {}}}",
+        "upstreams: {a: {url: http://a, health: {expect: 200}}}",
+        "upstreams: {a: {url: http://a, health: {expect: 200-399}}}",
+        "upstreams: {a: {url: http://a, health: {expect: [200-299, 304], host: b.example, method: HEAD}}}",
+    ],
+)
+def test_whatever_form_the_other_keys_may_have_is_accepted(change: str) -> None:
+    text = LEAST.replace(UPSTREAM, "") if change.startswith("upstreams") else LEAST
+    text = f"{text}{change}\n"
+
+    assert (loadable(text), accepted(text)) == (True, True)
+
+
 def with_stage(stage: str) -> str:
     shared = "breakers: {x: {}}\nbulkheads: {x: {}}\n"
     return f"version: 1\n{UPSTREAM}{shared}routes:\n  - {{name: r, upstream: a, {stage}}}\n"
@@ -208,7 +257,10 @@ def test_a_stage_in_a_wrong_form_is_refused(stage: str) -> None:
         f"version: 1\nupstreams: {{}}\n{ROUTE}",
         f"version: 1\nupstreams: {{a: {{}}}}\n{ROUTE}",
         f"version: 1\nupstreams: {{a: {{url: a}}}}\n{ROUTE}",
-        f"version: 1\nupstreams: {{a: {{url: http://a, health: {{}}}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a, health: /health}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a, health: {{expect: 2xx}}}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a, health: {{expect: []}}}}}}\n{ROUTE}",
+        f"version: 1\nupstreams: {{a: {{url: http://a, health: {{path: health}}}}}}\n{ROUTE}",
         f"version: 1\nupstreams: {{a: {{url: http://a}}, b c: {{url: http://a}}}}\n{ROUTE}",
         f"version: 1\n{UPSTREAM}routes: []",
         f"version: 1\n{UPSTREAM}routes: {{}}",

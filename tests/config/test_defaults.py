@@ -36,13 +36,34 @@ def test_one_listener_can_be_elsewhere_and_the_other_not() -> None:
     assert [str(listen.traffic), str(listen.ops)] == ["0.0.0.0:8080", ":0"]
 
 
+def test_the_admin_address_can_be_elsewhere_or_nowhere() -> None:
+    listen = for_upstream("http://127.0.0.1:9000", admin="unix:///run/admin.sock").config.listen
+
+    assert str(listen.admin) == "unix:///run/admin.sock"
+    assert for_upstream("http://127.0.0.1:9000", admin="off").config.listen.admin is None
+
+
+def test_an_admin_address_that_others_reach_needs_a_file_with_a_token() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        for_upstream("http://127.0.0.1:9000", admin=":9901")
+
+    assert refusal.value.problems == [
+        "--admin: can be reached from other machines, so `admin: {token: …}` is required; `127.0.0.1:9901` and "
+        "`unix:///…` do not need it"
+    ]
+
+
 def test_every_wrong_argument_is_told_of() -> None:
     with pytest.raises(ConfigError) as refusal:
-        for_upstream("localhost:9000", "0.0.0.0:99999", "")
+        for_upstream("localhost:9000", "0.0.0.0:99999", "", "9901")
 
     assert refusal.value.problems == [
         "--listen: must have a port from 0 to 65535, without zeros in front",
         "--ops: must not be empty",
+        (
+            "--admin: must be an address: `host:port`, `[IPv6]:port`, `:port` for all addresses, or `unix:///path`, "
+            "not `9901`; did you mean `:9901`?"
+        ),
         (
             "--upstream: must be a URL: `http://host:port`, `https://host:port` or `unix:///path`, "
             "not `localhost:9000`; did you mean `http://localhost:9000`?"
@@ -86,9 +107,10 @@ def test_a_warning_names_the_option_too() -> None:
 
 
 def test_what_is_in_force_comes_from_options_and_from_no_line_of_a_file() -> None:
-    loaded = for_upstream("http://127.0.0.1:9000", ops="127.0.0.1:9901")
+    loaded = for_upstream("http://127.0.0.1:9000", ops="127.0.0.1:9909", admin="off")
 
     assert str(loaded.origins[("listen", "ops")]) == "option --ops"
+    assert str(loaded.origins[("listen", "admin")]) == "option --admin"
     assert str(loaded.origins[("upstreams", "upstream", "url")]) == "option --upstream"
     assert str(loaded.origins[("routes", 0, "name")]) == "option --upstream"
     assert str(loaded.origins[("drain_timeout",)]) == "default"

@@ -6,7 +6,6 @@ import pytest
 from pydantic import BaseModel
 
 from sidecar.config.elsewhere import ELSEWHERE, known_as
-from sidecar.config.later import LATER
 from sidecar.config.model import Config, Limits, Match, RouteConfig, Timeouts, UpstreamConfig
 from sidecar.config.policies import (
     BreakerConfig,
@@ -83,4 +82,3 @@ def test_every_key_that_is_proposed_is_there_and_no_word_is_a_key_already(model:
     assert proposed <= model.model_fields.keys()
     assert not keys & ELSEWHERE[model].keys()
     assert all(re.fullmatch("[a-z0-9]+", word) for word in ELSEWHERE[model])
-    assert not LATER.get(model, frozenset()) & ELSEWHERE[model].keys()

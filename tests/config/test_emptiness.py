@@ -39,12 +39,12 @@ def test_what_no_value_means_depends_on_the_key(text: str, problem: str) -> None
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("version: 1\nlog:\n" + REST, "log: unknown key; here can be `version`"),
+        ("version: 1\ncolour:\n" + REST, "colour: unknown key; here can be `version`"),
         (
             "version: 1\nretry:\n" + REST,
             "retry: unknown key; `retry` stands in a route, or in `defaults` for all of them",
         ),
-        ("version: 1\nlog: {a: }\n" + REST, "log: unknown key; here can be `version`"),
+        ("version: 1\ncolour: {a: }\n" + REST, "colour: unknown key; here can be `version`"),
     ],
 )
 def test_of_an_unknown_key_it_is_enough_that_it_is_unknown(text: str, problem: str) -> None:

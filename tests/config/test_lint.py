@@ -32,8 +32,13 @@ def test_every_rule_says_why_it_is_there() -> None:
             "fallback-not-json",
             "fallback-to-itself",
             "get-without-head",
+            "grpc-port",
+            "idle-admin",
+            "idle-header",
             "idle-queue",
             "idle-retry",
+            "idle-sample",
+            "logged-query",
             "loops-to-itself",
             "no-answer-timeout",
             "no-idle-timeout",
@@ -44,13 +49,17 @@ def test_every_rule_says_why_it_is_there() -> None:
             "pool-smaller-than-bulkhead",
             "queue-exceeds-total",
             "queue-never-turns",
+            "quick-probe",
+            "readiness-upstream",
             "repeats-what-is-not-idempotent",
             "retries-trip-breaker",
+            "secret-in-file",
             "shadowed-route",
             "slow-call-never",
             "small-store",
             "step-out-of-reach",
             "target-exceeds-head",
+            "telemetry-off",
             "trials-beyond-need",
             "trigger-out-of-reach",
             "trusts-everyone",
@@ -295,12 +304,19 @@ def test_an_upstream_that_is_an_own_listener_is_found() -> None:
             "every request would come back, and be answered with 508"
         )
     ]
-    assert looping("ops: 127.0.0.1:9901", "http://127.0.0.1:9901") == [
+    assert looping("ops: 127.0.0.1:9909", "http://127.0.0.1:9909") == [
         (
-            "f:3:22: upstreams.a.url: warning[loops-to-itself]: this is `listen.ops` (`127.0.0.1:9901`): "
+            "f:3:22: upstreams.a.url: warning[loops-to-itself]: this is `listen.ops` (`127.0.0.1:9909`): "
             "it has health and metrics, and no service"
         )
     ]
+    assert looping("admin: 127.0.0.1:9909", "http://localhost:9909") == [
+        (
+            "f:3:22: upstreams.a.url: warning[loops-to-itself]: this is `listen.admin` (`127.0.0.1:9909`): "
+            "it has the sidecar's own state, and no service"
+        )
+    ]
+    assert looping("admin: off", "http://localhost:9901") == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from sidecar.config.shape import plain
 from sidecar.config.units import Rate
 from sidecar.errors import ConfigError
 from sidecar.policy import fallback
+from tests.config.certificates import write_certificates
 
 LEAST = """\
 version: 1
@@ -51,7 +52,7 @@ STAGES = {
 IN_FORCE = {
     "version": 1,
     "profile": "production",
-    "listen": {"traffic": "0.0.0.0:8080", "ops": "0.0.0.0:9900"},
+    "listen": {"traffic": "0.0.0.0:8080", "ops": "0.0.0.0:9900", "admin": "127.0.0.1:9901"},
     "limits": {
         "connections": 10000,
         "head": "32KiB",
@@ -67,6 +68,7 @@ IN_FORCE = {
             "connect_timeout": "2s",
             "max_connections": 256,
             "idle_timeout": "1m",
+            "health": "off",
         }
     },
     "breakers": {},
@@ -75,9 +77,15 @@ IN_FORCE = {
     "defaults": STAGES,
     "routes": [{"name": "r", "match": {"path": "/**"}, "upstream": "a", **STAGES}],
     "errors": {"format": "auto"},
+    "headers": "minimal",
+    "admin": {"hosts": []},
+    "readiness": {"require_upstream": False},
+    "telemetry": {"otel": "off", "sentry": "off"},
+    "log": {"format": "auto", "level": "info", "sample": "100%", "query": False},
     "access_log": "errors",
     "records": 1000,
     "trusted_proxies": [],
+    "reload": {"watch": False},
     "drain_timeout": "30s",
 }
 
@@ -107,7 +115,7 @@ def test_the_least_file_has_every_default() -> None:
 
 def test_values_are_what_the_program_works_with(tmp_path: Path) -> None:
     """Seconds, bytes, addresses, networks; None for what is off or left out."""
-    (tmp_path / "ca.pem").touch()
+    write_certificates(tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
     text = """\
 version: 1
 listen: {traffic: unix:///run/a.sock, ops: "[::1]:0"}
@@ -554,6 +562,7 @@ routes:
         ("profile",): "env PROFILE",
         ("listen", "traffic"): "default",
         ("listen", "ops"): "default",
+        ("listen", "admin"): "default",
         ("limits", "connections"): "default",
         ("limits", "head"): "default",
         ("limits", "target"): "default",
@@ -565,6 +574,7 @@ routes:
         ("upstreams", "a", "connect_timeout"): "profile testing",
         ("upstreams", "a", "max_connections"): "default",
         ("upstreams", "a", "idle_timeout"): "default",
+        ("upstreams", "a", "health"): "default",
         ("defaults", "timeout", "attempt"): "profile testing",
         ("defaults", "timeout", "total"): "profile testing",
         ("defaults", "timeout", "idle"): "f.yaml:6",
@@ -588,9 +598,19 @@ routes:
         ("routes", 0, "max_body"): "default",
         **{("routes", 0, *path): origin for path, origin in OTHER_STAGES.items()},
         ("errors", "format"): "default",
+        ("headers",): "default",
+        ("admin", "hosts"): "default",
+        ("readiness", "require_upstream"): "default",
+        ("telemetry", "otel"): "default",
+        ("telemetry", "sentry"): "default",
+        ("log", "format"): "default",
+        ("log", "level"): "default",
+        ("log", "sample"): "default",
+        ("log", "query"): "default",
         ("access_log",): "profile testing",
         ("records",): "default",
         ("trusted_proxies",): "default",
+        ("reload", "watch"): "default",
         ("drain_timeout",): "profile testing",
     }
 
@@ -620,9 +640,8 @@ def test_names_of_files_start_where_the_configuration_is(
 ) -> None:
     """Not where the program was started. In force is the absolute name, which holds wherever it is read."""
     (tmp_path / "sub" / "tls").mkdir(parents=True)
-    for name in ("cert.pem", "key.pem"):
-        (tmp_path / "sub" / "tls" / name).touch()
     absolute = tmp_path / "sub" / "tls" / "key.pem"
+    write_certificates(tmp_path / "sub" / "tls" / "cert.pem", absolute)
     tls = f"listen: {{tls: {{certificate: tls/cert.pem, key: {absolute}}}}}\n"
     (tmp_path / "sub" / "a.yaml").write_text(LEAST + tls)
     monkeypatch.chdir(tmp_path)

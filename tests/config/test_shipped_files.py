@@ -9,6 +9,7 @@ import pytest
 from sidecar.config.load import load_file, load_text
 from sidecar.config.model import Config, Profile
 from sidecar.config.shape import Shape, plain, shape_of
+from tests.config.certificates import write_certificates
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = sorted(CONFIG.glob("*.yaml"))
@@ -53,17 +54,50 @@ def test_the_reference_can_be_used_with_its_comments_taken_for_keys(tmp_path: Pa
     text = REFERENCE.read_text().replace("http://127.0.0.1:9000", "https://127.0.0.1")
     text = text.replace("profile: production", "profile: development")
     text = text.replace("upstreams:   ", "upstreams:\n  standby: {url: http://127.0.0.1:9001}\n#", 1)
-    text = re.sub(r"^( {0,6})# ( *(?:(?:- )?[a-z_]+|X-[A-Za-z]+):.*)$", r"\1\2", text, flags=re.MULTILINE)
-    text = re.sub(r"^ +(?:path|truncate): .*\n", "", text, flags=re.MULTILINE)
-    (tmp_path / "tls").mkdir()
-    for name in re.findall(r"[a-z/]+\.(?:pem|key|json)\b", text):
-        (tmp_path / name).write_text("{}")
+    text = re.sub(r"^( {0,6})# ( *(?:(?:- )?[a-z_]+|X-[A-Za-z-]+):.*)$", r"\1\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^ +(?:path: /\*\*|truncate:) .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(telemetry:) \{\}", r"\1", text, flags=re.MULTILINE)
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    write_certificates(tls / "server.pem", tls / "server.key", tls / "clients.pem")
+    write_certificates(tls / "client.pem", tls / "client.key", tls / "ca.pem")
+    (tmp_path / "mock.json").write_text("{}")
     (tmp_path / "sidecar.yaml").write_text(text)
+    secrets = {
+        "SIDECAR_ADMIN_TOKEN": "0123456789abcdef",
+        "OTEL_API_KEY": "k",
+        "SENTRY_DSN": "https://a1@sentry.example/7",
+    }
 
-    config = load_file(tmp_path / "sidecar.yaml", {}).config
+    config = load_file(tmp_path / "sidecar.yaml", secrets).config
 
     assert config.listen.tls is not None
     assert config.upstreams["orders"].tls is not None
+    assert config.upstreams["orders"].health is not None
+    assert plain(config.upstreams["orders"].health) == {
+        "path": "/",
+        "method": "GET",
+        "host": "orders.example",
+        "interval": "10s",
+        "timeout": "2s",
+        "expect": ["200-299"],
+        "fall": 3,
+        "rise": 2,
+        "jitter": "10%",
+    }
+    assert config.breakers["database"].header == "X-Database-Status"
+    assert config.admin.token == "0123456789abcdef"
+    assert config.telemetry is not None
+    assert plain(config.telemetry) == {
+        "otel": {
+            "endpoint": "http://127.0.0.1:4318",
+            "service_name": "sidecar",
+            "sample": "100%",
+            "headers": {"X-API-Key": "k"},
+            "timeout": "5s",
+        },
+        "sentry": {"dsn": "https://a1@sentry.example/7", "environment": "live", "sample": "100%"},
+    }
     (route,) = config.routes
     assert plain(route.match) == {
         "path_regex": "/v[0-9]+/orders",

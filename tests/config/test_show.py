@@ -45,6 +45,7 @@ profile: testing                                          # dir/f.yaml:2
 listen:
   traffic: "[::1]:0"                                      # dir/f.yaml:3
   ops: ":9900"                                            # dir/f.yaml:3
+  admin: 127.0.0.1:9901                                   # default
 limits:
   connections: 10000                                      # default
   head: 32KiB                                             # default
@@ -59,6 +60,7 @@ upstreams:
     connect_timeout: 1s                                   # profile testing
     max_connections: 256                                  # default
     idle_timeout: 90s                                     # dir/f.yaml:5
+    health: off                                           # default
 breakers: {{}}
 bulkheads: {{}}
 store:
@@ -133,9 +135,24 @@ routes:
     fault: off                                            # default
 errors:
   format: auto                                            # default
+headers: minimal                                          # default
+admin:
+  hosts: []                                               # default
+readiness:
+  require_upstream: false                                 # default
+telemetry:
+  otel: off                                               # default
+  sentry: off                                             # default
+log:
+  format: auto                                            # default
+  level: info                                             # default
+  sample: 100%                                            # default
+  query: false                                            # default
 access_log: errors                                        # profile testing
 records: 1000                                             # default
 trusted_proxies: []                                       # default
+reload:
+  watch: false                                            # default
 drain_timeout: 1s                                         # profile testing
 """
     )
@@ -172,6 +189,30 @@ routes: [{name: r, upstream: a, match: {path: "/${SHARED_SECRET}", host: ["${HOS
         'Set-Cookie: "***"',
         'X-Api-Key: "***"',
     ]
+
+
+def test_a_token_a_dsn_and_the_fields_for_a_collector_are_secrets_wherever_they_come_from() -> None:
+    text = """\
+version: 1
+upstreams: {a: {url: http://127.0.0.1:9000}}
+routes: [{name: r, upstream: a}]
+admin: {token: hunter2-hunter2-hunter2}
+telemetry:
+  otel: {endpoint: "http://127.0.0.1:4318", headers: {X-Team: "${TEAM}", X-Other: hunter2}}
+  sentry: {dsn: "https://hunter2@sentry.example/7", environment: live}
+"""
+
+    loaded = load_text(text, env={"TEAM": "hunter2"})
+    printed = effective(loaded)
+
+    assert "hunter2" not in printed + repr(loaded.config)
+    assert [line.split("#")[0].strip() for line in printed.splitlines() if "***" in line] == [
+        'token: "***"',
+        'X-Team: "***"',
+        'X-Other: "***"',
+        'dsn: "***"',
+    ]
+    assert "environment: live" in printed
 
 
 def test_a_long_line_does_not_push_every_comment_away() -> None:

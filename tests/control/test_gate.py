@@ -1,9 +1,16 @@
-"""The gate of the ops listener: the newcomer gets in, the oldest goes."""
+"""The gate of the ops and admin listeners: the newcomer gets in, the oldest goes, and so does who dawdles over a head."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from time import perf_counter
 from typing import cast
 
-from sidecar.control.gate import gated
+import pytest
+from aiohttp import web
+
+from sidecar.control.gate import HEAD_TIMEOUT, gated
+from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
 
 class Inside(asyncio.Protocol):
@@ -45,7 +52,8 @@ def connect(made: asyncio.Protocol) -> Wire:
     return wire
 
 
-def test_everything_is_passed_on() -> None:
+@in_virtual_time
+async def test_everything_is_passed_on() -> None:
     inside = Inside()
     gate = gated(lambda: inside)()
 
@@ -59,7 +67,8 @@ def test_everything_is_passed_on() -> None:
     assert inside.seen == ["made", b"x", "eof", "pause", "resume", "lost"]
 
 
-def test_the_oldest_goes_when_there_are_too_many() -> None:
+@in_virtual_time
+async def test_the_oldest_goes_when_there_are_too_many() -> None:
     """Clients that send half a head and wait must not keep a probe out."""
     factory = gated(Inside, most=3)
     wires = [connect(factory()) for _ in range(3)]
@@ -71,7 +80,8 @@ def test_the_oldest_goes_when_there_are_too_many() -> None:
     assert not newcomer.cut
 
 
-def test_who_has_left_takes_no_place() -> None:
+@in_virtual_time
+async def test_who_has_left_takes_no_place() -> None:
     factory = gated(Inside, most=2)
     first = factory()
     wires = [connect(first), connect(factory())]
@@ -80,3 +90,165 @@ def test_who_has_left_takes_no_place() -> None:
     wires.append(connect(factory()))
 
     assert not any(wire.cut for wire in wires)
+
+
+# --- a head in time ---
+
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@in_virtual_time
+async def test_who_sends_nothing_is_closed_after_ten_seconds() -> None:
+    wire = connect(gated(Inside)())
+    seen = []
+    for seconds in (9.9, 0.2):
+        await asyncio.sleep(seconds)
+        seen.append(wire.cut)
+
+    assert (HEAD_TIMEOUT, seen) == (10.0, [False, True])
+
+
+@in_virtual_time
+async def test_dripping_a_head_gains_no_time() -> None:
+    gate = gated(Inside)()
+    wire = connect(gate)
+    for at in range(len(HEAD) - 1):
+        gate.data_received(HEAD[at : at + 1])
+        await asyncio.sleep(0.3)
+        if wire.cut:
+            break
+
+    assert wire.cut
+    assert 9.9 < asyncio.get_running_loop().time() < 10.4
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([HEAD], id="whole"),
+        pytest.param([HEAD[at : at + 1] for at in range(len(HEAD))], id="byte by byte"),
+        pytest.param([HEAD[:-3], HEAD[-3:-1], HEAD[-1:]], id="the end in pieces"),
+        pytest.param([b"\r\n\r\n", b"\r\n" + HEAD], id="after empty lines"),
+        pytest.param([HEAD + HEAD[:5]], id="with the beginning of the next"),
+        pytest.param([HEAD.replace(b"\r\n", b"\n")], id="with bare line feeds"),
+    ],
+)
+def test_who_has_sent_a_head_may_stay(pieces: list[bytes]) -> None:
+    """How long the answer takes, or a stream of events, is not the gate's business."""
+
+    @in_virtual_time
+    async def stays() -> None:
+        gate = gated(Inside)()
+        wire = connect(gate)
+        for piece in pieces:
+            await asyncio.sleep(9.0 / len(pieces))
+            gate.data_received(piece)
+        await asyncio.sleep(3600.0)
+        assert not wire.cut
+
+    stays()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\r\n\r\n\r\n", b"\r\n\r\nGET / HTTP/1.1\r\n", HEAD[:-2], HEAD[:-4] + b"\r\r\r\r"]
+)
+def test_empty_lines_and_half_a_head_are_no_head(sent: bytes) -> None:
+    @in_virtual_time
+    async def goes() -> None:
+        for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+            gate = gated(Inside)()
+            wire = connect(gate)
+            for piece in pieces:
+                gate.data_received(piece)
+            await asyncio.sleep(10.1)
+            assert wire.cut
+
+    goes()
+
+
+@in_virtual_time
+async def test_no_timer_is_left_of_those_that_are_gone() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    factory = gated(Inside, most=2)
+    gates = [factory() for _ in range(3)]
+    wires = [connect(gate) for gate in gates]
+    for gate in gates:
+        gate.connection_lost(None)
+
+    await asyncio.sleep(60.0)
+
+    assert [wire.cut for wire in wires] == [
+        True,
+        False,
+        False,
+    ]  # the first made room, the others left by themselves
+    assert loop.timers == 0
+
+
+# --- around aiohttp, on a real socket ---
+
+
+@asynccontextmanager
+async def served(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """Serve `handler` behind a gate that gives a head a fifth of a second."""
+    app = web.Application()
+    app.router.add_get("/", handler)
+    runner = web.AppRunner(app, keepalive_timeout=0.3)
+    await runner.setup()
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(gated(runner.server, head_timeout=0.2), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await runner.cleanup()
+
+
+async def hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def slow(_: web.Request) -> web.Response:
+    await asyncio.sleep(0.5)
+    return web.Response(text="slow")
+
+
+async def test_a_quiet_half_head_is_closed_and_the_next_client_is_served() -> None:
+    async with served(hello) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        began = perf_counter()
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        took = perf_counter() - began
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert took >= 0.15
+    assert (answer[:12], answer[-5:]) == (b"HTTP/1.1 200", b"hello")
+
+
+async def test_a_slow_answer_is_waited_for() -> None:
+    async with served(slow) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.endswith(b"slow")
+
+
+async def test_half_of_a_second_head_is_closed_after_the_keep_alive_time() -> None:
+    """That bound is aiohttp's own; whoever makes the server sets it."""
+    async with served(hello) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.endswith(b"hello")

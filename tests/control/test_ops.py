@@ -11,9 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 from pytest_aiohttp import AiohttpClient
 
 from sidecar.control.ops import ops_app
-from tests.support.live import some_live
+from tests.support.live import live_from, some_live
 
-PATHS = ["/health/live", "/livez", "/healthz", "/health/ready", "/readyz", "/metrics"]
+HEALTH = ["/health", "/api/health", "/health/detailed"]
+PATHS = [
+    *("/health/live", "/livez", "/healthz", "/health/ready", "/readyz", "/health/startup", "/metrics"),
+    *HEALTH,
+]
 
 
 class State:
@@ -58,6 +62,85 @@ async def test_ready_follows_the_state_and_says_why_not(aiohttp_client: AiohttpC
     ]
 
 
+async def test_started_is_said_from_the_first_readiness_on_and_while_draining(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    state = State()
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+
+    seen = []
+    for reason in ("starting", None, "draining"):
+        state.live.not_ready = reason
+        response = await client.get("/health/startup")
+        seen.append((response.status, await response.json()))
+
+    started = (200, {"status": "started"})
+    assert seen == [(503, {"status": "starting"}), started, started]
+
+
+REQUIRED = """
+version: 1
+upstreams: {a: {url: "http://127.0.0.1:9"}}
+routes: [{name: r, upstream: a, breaker: {}}]
+"""
+
+
+@pytest.mark.parametrize(("required", "status"), [("false", 200), ("true", 503)])
+async def test_ready_asks_for_an_upstream_only_where_that_is_configured(
+    aiohttp_client: AiohttpClient, required: str, status: int
+) -> None:
+    live = live_from(f"{REQUIRED}readiness: {{require_upstream: {required}}}")
+    live.guards.breakers["r"].force_open(live.now(), None)
+    client = await aiohttp_client(ops_app(live, CollectorRegistry()))
+
+    ready = await client.get("/health/ready")
+    startup, alive = await client.get("/health/startup"), await client.get("/livez")
+
+    assert (ready.status, startup.status, alive.status) == (status, 200, 200)
+    if status == 503:
+        assert await ready.json() == {"status": "not ready", "reason": "no upstream is usable"}
+
+
+@pytest.mark.parametrize("path", HEALTH)
+async def test_health_is_200_also_while_degraded_and_503_when_unhealthy(
+    aiohttp_client: AiohttpClient, path: str
+) -> None:
+    live = live_from(
+        REQUIRED.replace("routes: [", "routes: [{name: other, match: {path: /x}, upstream: a}, ")
+    )
+    client = await aiohttp_client(ops_app(live, CollectorRegistry()))
+
+    seen = []
+    for opened, reason in ((False, None), (True, None), (True, "draining")):
+        if opened:
+            live.guards.breakers["r"].force_open(live.now(), None)
+        live.not_ready = reason
+        response = await client.get(path)
+        seen.append((response.status, (await response.json())["status"]))
+
+    assert seen == [(200, "healthy"), (200, "degraded"), (503, "unhealthy")]
+
+
+async def test_both_names_of_health_tell_the_same(aiohttp_client: AiohttpClient) -> None:
+    state = State()
+    state.live.wall = lambda: state.live.started_at + 5
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+
+    short, long = [await (await client.get(path)).json() for path in ("/health", "/api/health")]
+
+    assert short == long
+    assert (short["uptime"], list(short["services"])) == (5.0, ["service"])
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_nothing_may_be_kept_by_a_cache(aiohttp_client: AiohttpClient, path: str, method: str) -> None:
+    state = State()
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+
+    assert (await client.request(method, path)).headers["Cache-Control"] == "no-store"
+
+
 async def test_prometheus_gets_the_format_that_it_asks_for(aiohttp_client: AiohttpClient) -> None:
     state = State()
     client = await aiohttp_client(ops_app(state.live, state.metrics))
@@ -98,7 +181,7 @@ async def test_nothing_can_be_changed_here(aiohttp_client: AiohttpClient, path: 
     assert (await client.request(method, path)).status == 405
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/metrics/x", "/health/live/x"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/metrics/x", "/health/", "/health/live/x", "/api"])
 async def test_what_is_not_there_is_404(aiohttp_client: AiohttpClient, path: str) -> None:
     state = State()
     client = await aiohttp_client(ops_app(state.live, state.metrics))

@@ -26,7 +26,7 @@ def black_hole() -> Iterator[socket.socket]:
 def two_routes(app: App, black_hole: socket.socket) -> str:
     return (
         "version: 1\n"
-        "listen: {traffic: '127.0.0.1:0', ops: 127.0.0.1:0}\n"
+        "listen: {traffic: '127.0.0.1:0', ops: 127.0.0.1:0, admin: 127.0.0.1:0}\n"
         f"upstreams: {{well: {{url: '{app.url}'}}, hole: {{url: 'http://127.0.0.1:{black_hole.getsockname()[1]}'}}}}\n"
         "defaults: {timeout: {attempt: off, total: off, idle: 60s}}\n"
         "routes: [{name: stuck, match: {path: /stuck}, upstream: hole}, {name: well, upstream: well}]\n"

@@ -74,7 +74,7 @@ def test_1000_cancels_leave_nothing_behind(app: App, tmp_path: Path, *, uvloop: 
     """Open files, threads, client and upstream connections are what they were, and so, nearly, is the memory."""
     text = (
         "version: 1\n"
-        "listen: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0}\n"
+        "listen: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0, admin: 127.0.0.1:0}\n"
         "access_log: off\n"
         "upstreams:\n"
         f"  app: {{url: '{app.url}', idle_timeout: 200ms, max_connections: 40}}\n"

@@ -51,7 +51,8 @@ CONVERSATIONS = {
 def pair(app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidecar, Sidecar]]:
     """Two sidecars that differ in nothing but the loop."""
     folder = tmp_path_factory.mktemp("pair")
-    text = "version: 1\nlisten: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0}\n" + ROUTES.format(url=app.url)
+    listen = "listen: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0, admin: 127.0.0.1:0}"
+    text = f"version: 1\n{listen}\n" + ROUTES.format(url=app.url)
     with sidecar(text, folder) as quick, sidecar(text, folder, uvloop=False) as plain:
         yield quick, plain
 

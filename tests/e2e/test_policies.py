@@ -140,7 +140,7 @@ def stand(app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]
     with service() as upstream, service() as standby:
         text = (
             "version: 1\n"
-            "listen: {traffic: '127.0.0.1:0', ops: 127.0.0.1:0}\n"
+            "listen: {traffic: '127.0.0.1:0', ops: 127.0.0.1:0, admin: 127.0.0.1:0}\n"
             "access_log: all\n"
             "upstreams:\n"
             f"  service: {{url: '{upstream.url}'}}\n"

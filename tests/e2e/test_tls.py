@@ -192,7 +192,7 @@ def behind(
         "no-tls": (f"https://{app.address}", ca),
         "unexpected-tls": (f"http://{tls_app.address}", None),
     }
-    text = "version: 1\nlisten: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0}\nupstreams:\n"
+    text = "version: 1\nlisten: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0, admin: 127.0.0.1:0}\nupstreams:\n"
     for name, (url, settings) in upstreams.items():
         text += f"  {name}: {{url: '{url}'" + ("" if settings is None else f", tls: {{{settings}}}") + "}\n"
     text += "routes:\n"

@@ -95,3 +95,35 @@ async def test_bytes_that_are_no_request_get_an_answer_an_id_and_a_record() -> N
         (NO_ROUTE, "bad_request", 431, "192.0.2.1"),
         (NO_ROUTE, "bad_request", 408, "192.0.2.1"),
     ]
+
+
+# --- maintenance ---
+
+
+@in_virtual_time
+async def test_a_route_under_maintenance_refuses_and_the_others_go_on() -> None:
+    table = Table()
+
+    table.dispatcher.maintain({"orders": 120.0})
+    refused = await table.ask(a_request(target="/orders/1"))
+    passed = await table.ask(a_request(target="/rest"))
+
+    assert (refused.status, refused.fields.first(b"retry-after")) == (503, b"120")
+    assert b"maintenance" in bytes(refused.body or b"")
+    assert passed.status == 404
+    assert [(each.route, str(each.fate)) for each in table.done] == [
+        ("orders", "maintenance"),
+        ("rest", "ok"),
+    ]
+    assert table.orders.arrivals == []
+
+
+@in_virtual_time
+async def test_after_maintenance_everything_is_as_before() -> None:
+    table = Table()
+    table.dispatcher.maintain({"orders": 120.0, "rest": 1.0})
+
+    table.dispatcher.maintain({})
+
+    assert [(await table.ask(a_request(target=each))).status for each in ("/orders/1", "/rest")] == [200, 404]
+    assert [pipeline.route for pipeline in table.dispatcher.pipelines] == ["orders", "rest"]

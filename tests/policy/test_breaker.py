@@ -837,6 +837,66 @@ def test_a_reset_of_a_closed_breaker_clears_its_counts() -> None:
     assert (breaker.state, breaker.view(1).failures) == (CLOSED, 4)
 
 
+# --- a probe ---
+
+
+def test_a_passing_probe_ends_the_open_time_and_trials_decide() -> None:
+    breaker = tripped()
+
+    assert breaker.hasten(5) is True
+
+    assert (breaker.state, breaker.refusal(5), breaker.open_seconds(9)) == (HALF_OPEN, None, 5)
+    assert breaker.transitions == {
+        (CLOSED, OPEN, "consecutive_failures"): 1,
+        (OPEN, HALF_OPEN, "probe_passed"): 1,
+    }
+    assert attempt(breaker, 6)
+    assert attempt(breaker, 7)
+    assert (breaker.state, breaker.recoveries.total) == (CLOSED, 7)
+
+
+def test_a_trial_that_fails_after_a_probe_opens_for_longer_as_any_other() -> None:
+    breaker = tripped()
+    breaker.hasten(5)
+    fail(breaker, 6)
+
+    assert (breaker.state, breaker.refusal(6)) == (OPEN, 45)
+
+
+def test_however_many_probes_pass_only_requests_close() -> None:
+    breaker = tripped()
+
+    assert [breaker.hasten(now) for now in range(1, 20)] == [True] + [False] * 18
+
+    assert (breaker.state, breaker.generation) == (HALF_OPEN, 2)
+
+
+def test_a_probe_that_passes_when_the_time_was_over_anyway_changes_nothing() -> None:
+    breaker = tripped()
+
+    assert breaker.hasten(30) is False
+
+    assert (breaker.state, breaker.events[-1].cause, breaker.events[-1].at) == (
+        HALF_OPEN,
+        "open_time_over",
+        30,
+    )
+
+
+def test_a_probe_moves_no_closed_breaker_and_none_that_an_operator_has_forced() -> None:
+    closed, opened, ended = a_breaker(), a_breaker(), a_breaker()
+    opened.force_open(0, None)
+    ended.force_open(0, 10)
+
+    assert [one.hasten(5) for one in (closed, opened, ended)] == [False] * 3
+
+    assert [(one.state, one.forced) for one in (closed, opened, ended)] == [
+        (CLOSED, None),
+        (OPEN, "open"),
+        (OPEN, "open"),
+    ]
+
+
 # --- what it tells ---
 
 
@@ -952,3 +1012,70 @@ def test_its_live_state_can_be_read_in_one_line() -> None:
         "<Breaker db OPEN, generation 1>",
         "<Breaker db OPEN (forced open), generation 2>",
     )
+
+
+# --- other settings ---
+
+
+def test_other_settings_leave_a_breaker_open_and_its_history_as_it_was() -> None:
+    breaker = tripped(open_for=30.0)
+
+    breaker.adjust(replace(STEADY, consecutive_failures=2, open_for=60.0), 10.0)
+
+    view = breaker.view(10.0)
+    assert (view.state, view.retry_after, view.trips) == (OPEN, 20.0, 1)
+    assert breaker.last_trip is not None
+    assert [event.after for event in breaker.events] == [OPEN]
+
+
+def test_a_shorter_open_time_takes_effect_at_once() -> None:
+    breaker = tripped(open_for=30.0)
+
+    breaker.adjust(replace(STEADY, open_for=5.0), 10.0)
+
+    assert breaker.refusal(10.0) == 5.0
+    assert breaker.view(15.0).state is HALF_OPEN
+
+
+def test_what_an_operator_forced_stays_forced_under_other_settings() -> None:
+    breaker = a_breaker()
+    breaker.force_open(0.0, 100.0)
+
+    breaker.adjust(replace(STEADY, open_for=5.0), 10.0)
+
+    assert breaker.refusal(10.0) == 90.0
+
+
+def test_other_settings_decide_from_then_on_with_new_counts() -> None:
+    breaker = a_breaker()
+    fail(breaker, 0.0, 4)
+
+    breaker.adjust(replace(STEADY, consecutive_failures=2), 1.0)
+    assert breaker.state is CLOSED
+    fail(breaker, 1.0)
+    assert breaker.state is CLOSED
+    fail(breaker, 1.0)
+
+    assert breaker.state is OPEN
+    assert breaker.last_trip is not None
+    assert (breaker.last_trip.failures, len(breaker.last_trip.attempts)) == (2, 6)
+
+
+def test_what_was_under_way_counts_under_the_other_settings() -> None:
+    breaker = a_breaker()
+    permit = breaker.enter(0.0)
+
+    breaker.adjust(replace(STEADY, consecutive_failures=1), 1.0)
+    breaker.settle(permit, FAILURE, 2.0, 0.1, "503")
+
+    assert (breaker.state, breaker.late) == (OPEN, 0)
+
+
+def test_a_volume_that_is_another_now_is_the_one_that_counts() -> None:
+    breaker = of_window(failure_rate=0.5, min_requests=100)
+
+    breaker.adjust(replace(breaker.settings, min_requests=2), 0.0)
+    attempt(breaker, 0.0, FAILURE)
+    attempt(breaker, 0.0)
+
+    assert breaker.state is OPEN

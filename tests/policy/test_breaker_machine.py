@@ -36,7 +36,7 @@ Held = tuple[int, int]  # a permit, and the generation in which it was given
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Requests, waiting and operators on one breaker, in any order."""
+    """Requests, waiting, probes and operators on one breaker, in any order."""
 
     permits: Bundle[Held] = Bundle("permits")
     bodies: Bundle[Held] = Bundle("bodies")
@@ -131,6 +131,17 @@ class BreakerMachine(RuleBasedStateMachine):
         (self.breaker.force_open if to == "open" else self.breaker.force_closed)(self.now, ttl)
 
     @rule()
+    def a_probe_passes(self) -> None:
+        before = self.look()
+        hastened = self.breaker.hasten(self.now)
+        assert hastened == (before.state is State.OPEN and before.forced is None)
+        if not hastened:
+            self.nothing_changed(before, late=0)
+            return
+        after = self.look()
+        assert (after.state, after.trials, after.trips) == (State.HALF_OPEN, 0, before.trips)
+
+    @rule()
     def reset(self) -> None:
         self.breaker.reset(self.now)
         assert self.look().state is State.CLOSED
@@ -183,6 +194,9 @@ class BreakerMachine(RuleBasedStateMachine):
                 is_open += event.at - since
             if event.cause == "open_time_over":
                 assert event.at == trip_at + opens_for
+            if event.cause == "probe_passed":
+                assert (event.before, event.after, event.forced) == (State.OPEN, State.HALF_OPEN, None)
+                assert event.at < trip_at + opens_for
             if event.trip is not None:
                 trip_at, opens_for = event.at, event.trip.open_for
                 assert 30 * 0.9 <= opens_for <= 100 * 1.1

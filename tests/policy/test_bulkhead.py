@@ -503,3 +503,74 @@ def test_a_hold_of_a_refused_one_is_learned_from_as_any_other() -> None:
         bulkhead.slip_out(1.0, 4.0)
 
     assert bulkhead.drain() == 3.0
+
+
+# --- other settings ---
+
+
+def test_more_slots_are_there_at_once_for_those_who_wait() -> None:
+    bulkhead = a_bulkhead(slots=1, queue=3)
+    fill(bulkhead)
+    tickets = queue_up(bulkhead, 0.0, 0.1, 0.2)
+
+    bulkhead.adjust(BulkheadSettings(max_concurrent=3, max_queue=3), 1.0)
+
+    assert states(tickets) == [ADMITTED, ADMITTED, WAITING]
+    assert counters(bulkhead) == {"in_use": 3, "limit": 3, "queued": 1, "admitted": 3}
+
+
+def test_fewer_slots_send_nobody_away() -> None:
+    bulkhead = a_bulkhead(slots=3, queue=2)
+    fill(bulkhead)
+    tickets = queue_up(bulkhead, 0.0, 0.1)
+
+    bulkhead.adjust(BulkheadSettings(max_concurrent=1, max_queue=0), 1.0)
+    bulkhead.leave(0.0, 1.0)
+    bulkhead.leave(0.0, 1.0)
+
+    assert states(tickets) == [WAITING, WAITING]
+    bulkhead.leave(0.0, 1.0)
+    assert states(tickets) == [ADMITTED, WAITING]
+    assert bulkhead.join(Ticket(1.0), math.inf) is False
+
+
+def test_another_order_is_that_of_those_who_wait_already() -> None:
+    bulkhead = a_bulkhead(slots=1, queue=3)
+    fill(bulkhead)
+    tickets = queue_up(bulkhead, 0.0, 0.1)
+
+    bulkhead.adjust(BulkheadSettings(max_concurrent=1, max_queue=3, order="lifo"), 1.0)
+    bulkhead.leave(0.0, 1.0)
+
+    assert states(tickets) == [WAITING, ADMITTED]
+
+
+def test_an_adaptive_limit_begins_anew_only_where_its_bounds_are_others() -> None:
+    bulkhead = a_bulkhead(adaptive=(4, 8))
+    before = bulkhead.limit
+
+    bulkhead.failed(0.0)
+    bulkhead.adjust(BulkheadSettings(max_queue=7, adaptive=(4, 8)), 0.0)
+    assert bulkhead.limit == before
+    bulkhead.adjust(BulkheadSettings(adaptive=(6, 8)), 0.0)
+    assert bulkhead.limit == 6
+    bulkhead.adjust(BulkheadSettings(max_concurrent=3), 0.0)
+    assert bulkhead.limit == 3
+    bulkhead.answered(0.1, 0.0)
+    assert bulkhead.limit == 3
+    bulkhead.adjust(BulkheadSettings(adaptive=(2, 9)), 0.0)
+    assert bulkhead.limit == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        (BulkheadSettings(queue_timeout=2.0), 0.5),
+        (BulkheadSettings(target=0.0), 0.0),
+        (BulkheadSettings(target=3.0), 3.0),
+    ],
+)
+def test_patience_is_a_quarter_of_the_queue_timeout_unless_said(
+    settings: BulkheadSettings, seconds: float
+) -> None:
+    assert settings.patience == seconds

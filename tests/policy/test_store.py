@@ -10,8 +10,10 @@ from sidecar.policy.store import (
     MAX_CHANGES,
     MAX_VARIANTS,
     OVERHEAD,
+    SURVEYED,
     Entry,
     Key,
+    Stock,
     Store,
     selecting_bytes,
 )
@@ -294,3 +296,121 @@ def test_bodies_on_their_way_take_a_quarter_at_most() -> None:
     assert store.claimed == 100
     store.release(40)
     assert (store.claim(1), store.claimed) == (True, 61)
+
+
+# --- an operator ---
+
+
+def test_narrower_bounds_drop_what_was_used_longest_ago() -> None:
+    store = Store(1 << 20, 10)
+    for name in "abc":
+        assert store.put(an_entry(name), 0.0)
+
+    store.adjust(1 << 20, 2)
+
+    assert names(store, "a", "b", "c") == "bc"
+    assert (store.entries, store.evicted, store.max_entries) == (2, 1, 2)
+    store.adjust(OVERHEAD + 200, 10)
+    assert names(store, "a", "b", "c") == "c"
+
+
+def test_copies_of_one_prefix_are_dropped_and_others_stay() -> None:
+    store = Store(1 << 20, 10)
+    for name in ("a", "a", "b"):
+        store.put(an_entry(name, language=name.encode()), 0.0)
+    store.put(an_entry("a", language=b"de"), 0.0)
+
+    assert store.forget(key("a"), 1.0) == 2
+
+    assert names(store, "a", "b") == "b"
+    assert (store.entries, store.bytes) == (1, store.variants(key("b"))[0].size)
+
+
+def test_everything_can_be_dropped() -> None:
+    store = Store(1 << 20, 10)
+    for name in "abc":
+        store.put(an_entry(name), 0.0)
+
+    assert store.forget(b"", 1.0) == 3
+
+    assert (store.entries, store.bytes, store.forget(b"", 2.0)) == (0, 0, 0)
+
+
+def test_what_was_asked_for_before_copies_were_dropped_is_not_kept() -> None:
+    store = Store(1 << 20, 10)
+    store.forget(key("a"), 5.0)
+
+    assert [store.put(an_entry("a"), at) for at in (4.0, 5.0, 5.1)] == [False, False, True]
+
+
+# --- a survey ---
+
+
+def a_stored(
+    store: Store, route: str, name: str, stored_at: float, status: int = 200, **more: object
+) -> None:
+    made = a_copy(f"{route} h /{name}".encode(), status, Fields([]), b"", stored_at, **more)
+    assert store.put(made, stored_at)
+
+
+def surveyed(store: Store, now: float, at_once: int = 256) -> dict[str, Stock]:
+    *_, last = store.survey(now, at_once)
+    return last
+
+
+def test_a_survey_of_nothing_finds_nothing() -> None:
+    assert surveyed(Store(10_000, 10), 0.0) == {}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_a_survey_tells_what_there_is_of_each_route(at_once: int) -> None:
+    store = Store(100_000, 100)
+    a_stored(store, "a", "1", 10.0)
+    a_stored(store, "a", "2", 30.0)
+    a_stored(store, "a", "2", 20.0, vary=(b"accept",), values=(b"x",))
+    a_stored(store, "aa", "1", 15.0, status=404)
+
+    assert surveyed(store, 100.0, at_once) == {
+        "a": Stock(entries=3, oldest=10.0, newest=30.0, usable_from=30.0, forced_from=30.0),
+        "aa": Stock(entries=1, oldest=15.0, newest=15.0, usable_from=-math.inf, forced_from=-math.inf),
+    }
+
+
+def test_what_its_origin_forbids_to_serve_stale_is_usable_only_while_fresh() -> None:
+    store = Store(100_000, 100)
+    a_stored(store, "a", "1", 10.0)
+    a_stored(store, "a", "2", 30.0, must_revalidate=True, lifetime=5.0)
+
+    seen = [surveyed(store, at)["a"] for at in (34.0, 36.0)]
+
+    assert [(stock.usable_from, stock.forced_from) for stock in seen] == [(30.0, 30.0), (10.0, 30.0)]
+
+
+def test_the_store_may_change_during_a_survey() -> None:
+    store = Store(100_000, 100)
+    for number in range(6):
+        a_stored(store, "a", str(number), float(number))
+
+    steps = store.survey(10.0, at_once=2)
+    next(steps)  # the two used last, 5 and 4
+    store.invalidate(b"a h /3", 10.0)
+    a_stored(store, "a", "6", 11.0)
+    *_, last = steps
+
+    assert last == {"a": Stock(entries=5, oldest=0.0, newest=5.0, usable_from=5.0, forced_from=5.0)}
+
+
+def test_a_survey_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a very large store it looks at those that were used last."""
+    assert SURVEYED == 20_000
+    monkeypatch.setattr("sidecar.policy.store.SURVEYED", 4)
+    store = Store(100_000, 100)
+    for number in range(10):
+        a_stored(store, "a", str(number), float(number))
+    few = surveyed(store, 10.0, at_once=2)
+    for number in range(10):
+        for name in ("1", "2"):
+            a_stored(store, "b", name, 20.0 + number, vary=(b"accept",), values=(b"%d" % number,))
+
+    assert (few["a"].entries, few["a"].oldest) == (4, 6.0)
+    assert surveyed(store, 30.0, at_once=1)["b"].entries == 10

@@ -11,7 +11,7 @@ TRIP = Trip(1, 7.0, "failure_rate", "50 % failures", 5, 10, 50.0, "503", 30.0, (
 
 def test_the_causes_are_the_closed_set_of_the_type() -> None:
     assert get_args(Cause) == CAUSES
-    assert len(set(CAUSES)) == 11
+    assert len(set(CAUSES)) == 12
 
 
 def test_the_states_are_the_words_that_operators_know() -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from sidecar.config.load import load_text
 from sidecar.config.model import RouteConfig, Timeouts
@@ -134,14 +136,19 @@ async def test_no_answer_of_a_dead_upstream_names_its_address() -> None:
         assert re.search(rb"127\.0\.0\.1|nowhere|\.sock|Errno", reply.fields.wire) is None
 
 
-async def test_a_tls_file_that_is_none_stops_the_start() -> None:
+async def test_a_tls_file_that_is_none_any_more_stops_the_start(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(trustme.CA().cert_pem.bytes())
     text = """
 version: 1
 upstreams: {secure: {url: "https://127.0.0.1:1", tls: {ca: %s}}}
 routes: [{name: all, upstream: secure}]
 """
+    loaded = load_text(text % ca)
+    ca.write_text("")
+
     with pytest.raises(StartFailed, match=r"upstreams\.secure\.tls"):
-        an_engine(text % __file__)
+        build(loaded, asyncio.get_running_loop(), line=print, on_fault=lambda _, __: None)
 
 
 async def test_ids_are_made_for_requests_that_have_none() -> None:
@@ -150,10 +157,9 @@ async def test_ids_are_made_for_requests_that_have_none() -> None:
     assert engine.new_id() != engine.new_id()
 
 
-async def test_an_engine_that_is_closed_twice_is_closed() -> None:
+async def test_an_engine_that_was_aborted_answers_and_asks_nobody() -> None:
     engine = an_engine()
 
-    engine.close()
     engine.abort()
 
     assert (await ask(engine, target="/one")).status in (502, 503)

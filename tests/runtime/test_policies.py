@@ -96,7 +96,7 @@ def made(text: str) -> tuple[Config, Guards, list[Policy]]:
         raise AssertionError
 
     config = load_text(HEAD + text).config
-    live = guards(config, lambda: 0.5, 100.0)
+    live = guards(config, lambda: 0.5, 100.0)[0]
     others = {name: Other(nobody, Histogram()) for name in config.upstreams}
     return config, live, [policy(route, config, live, others) for route in config.routes]
 
@@ -327,4 +327,4 @@ async def test_the_guards_live_on_the_loop_s_time() -> None:
     config = load_text(HEAD + "routes: [{name: r, upstream: a}]").config
     now = asyncio.get_running_loop().time()
 
-    assert guards(config, lambda: 0.5, now).budgets["a"].balance(now) == 10.0
+    assert guards(config, lambda: 0.5, now)[0].budgets["a"].balance(now) == 10.0

@@ -58,7 +58,7 @@ async def running(
     """Run a sidecar before `upstream`; end it in any case."""
     text = f"""
 version: 1
-listen: {{traffic: "127.0.0.1:0", ops: "127.0.0.1:0"}}
+listen: {{traffic: "127.0.0.1:0", ops: "127.0.0.1:0", admin: "127.0.0.1:0"}}
 upstreams: {{service: {{url: "{upstream}"}}}}
 routes: [{{name: all, upstream: service}}]
 {more}
@@ -106,7 +106,7 @@ async def test_it_answers_says_where_and_counts(aiohttp_server: AiohttpServer) -
 
     assert 'sidecar_requests_total{code="200",fate="ok",method="GET",route="all"} 1.0' in text
     assert events(log) == ["sidecar.ready"]
-    assert set(log.calls[0].kwargs) == {"version", "source", "traffic", "ops"}
+    assert set(log.calls[0].kwargs) == {"version", "source", "traffic", "ops", "admin"}
 
 
 @pytest.mark.parametrize("key", ["traffic", "ops"])
@@ -118,7 +118,7 @@ async def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing_open(key:
         other = "ops" if key == "traffic" else "traffic"
         text = f"""
 version: 1
-listen: {{{key}: "127.0.0.1:{port}", {other}: "127.0.0.1:0"}}
+listen: {{{key}: "127.0.0.1:{port}", {other}: "127.0.0.1:0", admin: "127.0.0.1:0"}}
 upstreams: {{service: {{url: "http://127.0.0.1:1"}}}}
 routes: [{{name: all, upstream: service}}]
 """
@@ -270,7 +270,7 @@ async def test_a_breaker_that_changes_says_so_and_whether_it_is_only_in_shadow()
     log = CapturingLogger()
     text = """
 version: 1
-listen: {traffic: "127.0.0.1:0", ops: "127.0.0.1:0"}
+listen: {traffic: "127.0.0.1:0", ops: "127.0.0.1:0", admin: "127.0.0.1:0"}
 upstreams: {service: {url: "http://127.0.0.1:1"}}
 breakers: {shared: {mode: shadow}, strict: {}, unused: {mode: "off"}}
 routes:

@@ -8,8 +8,13 @@ from time import monotonic
 from typing import Any, TextIO, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sidecar.telemetry.logs import LogWriter, make_logger
+from sidecar.fate import Fate
+from sidecar.telemetry.detail import BreakerSeen, Detail
+from sidecar.telemetry.logs import LogControl, LogWriter, make_logger, request_line, style_of
+from sidecar.telemetry.record import Record
 
 PATIENCE = 10  # seconds until a test that waits for a thread gives up
 
@@ -377,3 +382,264 @@ def test_at_the_end_a_slow_reader_gets_what_is_rare_rather_than_one_request_afte
         ("log.lines_dropped", 1000 - len(requests)),
     ]
     assert writer.dropped == 1000 - len(requests)
+
+
+# --- the level ---
+
+LEVELS = ["debug", "info", "warning", "error"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_below_the_level_is_not_written(level: str) -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json", control=LogControl(level))
+
+    for each in [*LEVELS, "critical"]:
+        getattr(log, each)("event")
+    writer.close()
+
+    told = [json.loads(line)["level"] for line in stream.getvalue().splitlines()]
+    assert told == [*LEVELS, "critical"][LEVELS.index(level) :]
+
+
+def test_the_level_changes_while_the_program_runs() -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    control = LogControl()
+    log = make_logger(writer, "json", control=control)
+
+    told = []
+    for level in ("debug", "error", "info"):
+        control.set(level)
+        told.append(control.level)
+        log.debug(f"debug under {level}")
+        log.info(f"info under {level}")
+    writer.close()
+
+    assert told == ["debug", "error", "info"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        "debug under debug",
+        "info under debug",
+        "info under info",
+    ]
+
+
+def test_a_level_that_does_not_exist_changes_nothing() -> None:
+    control = LogControl("warning")
+
+    with pytest.raises(ValueError, match="loud"):
+        control.set("loud")
+
+    assert control.level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "profile", "style"),
+    [
+        ("auto", "development", "console"),
+        ("auto", "production", "json"),
+        ("auto", "testing", "json"),
+        ("json", "development", "json"),
+        ("console", "production", "console"),
+    ],
+)
+def test_people_read_the_log_in_development_and_programs_elsewhere(
+    wanted: Any, profile: str, style: str
+) -> None:
+    assert style_of(wanted, profile) == style
+
+
+# --- the line of a request ---
+
+
+def a_record(**changed: Any) -> Record:
+    given_ = {
+        "at": 1.0,
+        "request_id": "id-1",
+        "route": "orders",
+        "fate": Fate.OK,
+        "why_not_retried": None,
+        "would": (),
+        "method": "GET",
+        "path": "/orders",
+        "status": 200,
+        "client": "192.0.2.7",
+        "upstream": "db",
+        "attempts": (("ok", 0.0031),),
+        "queued_seconds": 0.0,
+        "head_seconds": 0.004,
+        "total_seconds": 0.005,
+        "fault": None,
+        "error": None,
+    }
+    return Record(**(given_ | changed))
+
+
+def told_of(record: Record, style: Any = "json", stream: io.StringIO | None = None) -> str:
+    """Give what the log says of one request."""
+    stream = stream or io.StringIO()
+    writer = LogWriter(stream)
+    request_line(make_logger(writer, style, stream))(record)
+    writer.close()
+    return stream.getvalue()
+
+
+BAD = {
+    "fate": Fate.FALLBACK_STALE,
+    "status": 200,
+    "why_not_retried": "retries_spent",
+    "attempts": (("upstream_connect", 0.1), ("status_5xx", 0.2)),
+    "queued_seconds": 0.05,
+    "error": "ConnectFailed: refused",
+    "detail": Detail(
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        query="a=1",
+        waits=((2, 0.25),),
+        breaker=BreakerSeen("db", "CLOSED", "OPEN"),
+        deadline_left=0.1234,
+    ),
+}
+
+
+def test_the_line_of_a_request_says_all_that_was_decided() -> None:
+    line = json.loads(told_of(a_record(**BAD)))
+
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "status": 200,
+        "method": "GET",
+        "path": "/orders",
+        "query": "a=1",
+        "fate": "fallback_stale",
+        "why_not_retried": "retries_spent",
+        "route": "orders",
+        "request_id": "id-1",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "client": "192.0.2.7",
+        "upstream": "db",
+        "attempts": [
+            {"n": 1, "result": "upstream_connect", "ms": 100.0},
+            {"n": 2, "result": "status_5xx", "ms": 200.0, "backoff_ms": 250.0},
+        ],
+        "fallback": "stale",
+        "breaker": {"name": "db", "before": "CLOSED", "after": "OPEN"},
+        "queued_ms": 50.0,
+        "upstream_ms": 300.0,
+        "head_ms": 4.0,
+        "total_ms": 5.0,
+        "deadline_left_ms": 123.4,
+        "error": "ConnectFailed: refused",
+    }
+
+
+def test_on_a_console_the_same_line_reads_like_a_sentence() -> None:
+    line = told_of(a_record(**BAD), "console")
+
+    assert "attempts='upstream_connect 100 ms, after 250 ms status_5xx 200 ms'" in line
+    assert "breaker='db CLOSED then OPEN'" in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "fate", "level"),
+    [
+        (200, Fate.OK, "info"),
+        (404, Fate.NO_ROUTE, "info"),
+        (429, Fate.REJECTED_RATE_LIMIT, "info"),
+        (499, Fate.CLIENT_GONE, "info"),
+        (200, Fate.FALLBACK_STALE, "info"),
+        (503, Fate.REJECTED_BREAKER_OPEN, "warning"),
+        (502, Fate.UPSTREAM_CONNECT, "warning"),
+        (200, Fate.UPSTREAM_DISCONNECTED, "warning"),
+        (500, Fate.INTERNAL, "warning"),
+        (503, Fate.FALLBACK_STATIC, "warning"),
+    ],
+)
+def test_what_failed_is_a_warning_so_that_it_stays_when_the_rest_is_turned_off(
+    status: int, fate: Fate, level: str
+) -> None:
+    assert json.loads(told_of(a_record(status=status, fate=fate)))["level"] == level
+
+
+HOSTILE = [
+    '/a\n{"event":"request","status":200}',
+    "/a\r\n12:00:00 [info     ] sidecar.stopped",
+    "/a\x1b[2J\x1b]0;title\x07",
+    "/a\x9b31m\x85\x00\x7f",
+    "/a\u2028\u2029\u202e",
+    "/a b status=200 fate=ok",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["path", "client", "method", "error", "request_id"])
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_nothing_that_a_client_sends_can_forge_a_line_or_steer_the_terminal(
+    style: str, field: str, text: str
+) -> None:
+    written = told_of(a_record(**{field: text}), style)
+
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+    assert len(written.splitlines()) == 1
+    if style == "console":
+        assert " status=200 " in written.replace(text, "")
+        assert repr(text) in written or " " not in text, "what has spaces is quoted"
+
+
+@given(text=st.text(), style=st.sampled_from(["json", "console"]))
+def test_whatever_stands_in_a_record_its_line_is_one_that_prints(text: str, style: str) -> None:
+    detail = Detail(trace_id=text, query=text, breaker=BreakerSeen(text, text, text))
+    written = told_of(a_record(path=text, error=text, would=(text,), detail=detail), style)
+
+    assert written[:-1].isprintable()
+    assert written[-1] == "\n"
+
+
+def test_an_exception_cannot_forge_a_line_on_a_console() -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "console", stream)
+
+    log.error("sidecar.fault", exc_info=ValueError("why\n12:00:00 [info     ] sidecar.stopped\r\x1b[2J"))
+    writer.close()
+
+    first, *rest = stream.getvalue().split("\n")
+    assert "sidecar.fault" in first
+    assert "    12:00:00 [info     ] sidecar.stopped\\r\\x1b[2J" in rest
+    assert all(line.startswith("    ") for line in rest if line)
+    assert stream.getvalue().replace("\n", "").isprintable()
+
+
+def test_a_terminal_that_has_not_all_letters_gets_the_line_all_the_same() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    writer = LogWriter(stream)
+
+    writer.info("Zürich ☃")
+    writer.close()
+
+    assert raw.getvalue() == b"Z\\xfcrich \\u2603\n"
+    assert writer.dropped == 0
+
+
+def test_lines_that_several_threads_write_are_all_counted() -> None:
+    stream = Gate()
+    writer = LogWriter(stream)
+    writer.info("first")
+    assert stream.waiting.wait(PATIENCE)
+
+    threads = [threading.Thread(target=lambda: [writer.info("line") for _ in range(5000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert writer.dropped in range(10_000, 10_005), "each thread may find room that another one is taking"
+    dropped = writer.dropped
+    stream.open.set()
+    writer.close()
+    assert len(stream.getvalue().splitlines()) == 20_001 - dropped

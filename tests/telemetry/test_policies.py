@@ -1,14 +1,16 @@
 """The metrics of the policies: names, labels, and numbers that are those of the live objects."""
 
-from collections.abc import Iterable
+import asyncio
+from dataclasses import replace
 
 import pytest
-from prometheus_client.metrics_core import Metric
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.errors import ConnectFailed, Disconnected
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
-from sidecar.policy.breaker import Breaker, BreakerSettings
+from sidecar.policy.breaker import REFUSED, Breaker, BreakerSettings
 from sidecar.policy.budget import BudgetSettings, RetryBudget
 from sidecar.policy.bulkhead import Bulkhead, BulkheadSettings
 from sidecar.policy.cache import CacheSettings
@@ -17,50 +19,15 @@ from sidecar.policy.fault import FaultSettings
 from sidecar.policy.ratelimit import RateLimiter, RateLimitSettings
 from sidecar.policy.retry import RetrySettings
 from sidecar.policy.store import Store
-from sidecar.telemetry.policies import policy_metrics
+from sidecar.policy.waitlist import Ticket
+from sidecar.telemetry.live import Live
+from sidecar.telemetry.policies import possible_moves
 from tests.support.exchanges import Route, a_route
+from tests.support.live import some_live
+from tests.support.scrapes import scrape
+from tests.support.scrapes import value as value_of
 from tests.support.upstream import Upstream, answer, fail
-from tests.support.virtual_time import in_virtual_time, now
-
-NAMES = {
-    "sidecar_retries_total": "route reason",
-    "sidecar_retry_blocked_total": "route reason",
-    "sidecar_retry_budget_balance": "upstream",
-    "sidecar_breaker_state": "breaker state",
-    "sidecar_breaker_rejected_total": "breaker",
-    "sidecar_breaker_open_seconds_total": "breaker",
-    "sidecar_breaker_recovery_seconds_bucket": "breaker le",
-    "sidecar_breaker_recovery_seconds_count": "breaker",
-    "sidecar_breaker_recovery_seconds_sum": "breaker",
-    "sidecar_bulkhead_in_use": "bulkhead",
-    "sidecar_bulkhead_limit": "bulkhead",
-    "sidecar_bulkhead_queued": "bulkhead",
-    "sidecar_bulkhead_queue_wait_seconds_bucket": "bulkhead le",
-    "sidecar_bulkhead_queue_wait_seconds_count": "bulkhead",
-    "sidecar_bulkhead_queue_wait_seconds_sum": "bulkhead",
-    "sidecar_rate_limit_decisions_total": "route decision",
-    "sidecar_rate_limit_keys": "route",
-    "sidecar_rate_limit_evicted_total": "route",
-    "sidecar_fallback_total": "route source cause",
-    "sidecar_faults_injected_total": "route kind",
-    "sidecar_cache_requests_total": "route result",
-    "sidecar_cache_bytes": "",
-    "sidecar_cache_entries": "",
-    "sidecar_cache_evicted_total": "",
-    "sidecar_shadow_would_total": "policy name action",
-}
-
-Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def read(families: Iterable[Metric]) -> Series:
-    """Give the samples of `families`, by name and labels."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    }
+from tests.support.virtual_time import in_virtual_time
 
 
 def a_guarded_route(upstream: Upstream, *, shadow: frozenset[str] = frozenset()) -> tuple[Route, Guards]:
@@ -92,33 +59,9 @@ def a_guarded_route(upstream: Upstream, *, shadow: frozenset[str] = frozenset())
     return route, guards
 
 
-def scrape(pipeline: Pipeline, guards: Guards) -> Series:
-    return read(policy_metrics([pipeline], guards, now()))
-
-
-@in_virtual_time
-async def test_the_names_and_labels_are_these_from_the_first_scrape() -> None:
-    route, guards = a_guarded_route(Upstream(), shadow=frozenset({"rate_limit", "breaker", "bulkhead"}))
-
-    series = scrape(route.pipeline, guards)
-
-    names: dict[str, set[str]] = {}
-    for name, labels in series:
-        names.setdefault(name, set()).add(" ".join(key for key, _ in labels))
-    assert names == {name: {" ".join(sorted(labels.split()))} for name, labels in NAMES.items()}
-
-
-@in_virtual_time
-async def test_before_the_first_request_everything_is_0_but_what_there_is() -> None:
-    route, guards = a_guarded_route(Upstream())
-
-    series = scrape(route.pipeline, guards)
-
-    assert {key: value for key, value in series.items() if value} == {
-        ("sidecar_retry_budget_balance", (("upstream", "an-upstream"),)): 10.0,
-        ("sidecar_breaker_state", (("breaker", "db"), ("state", "CLOSED"))): 1.0,
-        ("sidecar_bulkhead_limit", (("bulkhead", "pool"),)): 3.0,
-    }
+def a_live(guards: Guards, *pipelines: Pipeline) -> Live:
+    """Make what the metrics read of these."""
+    return some_live(pipelines=pipelines, guards=guards, now=asyncio.get_running_loop().time)
 
 
 @in_virtual_time
@@ -133,10 +76,10 @@ async def test_what_the_policies_did_is_counted() -> None:
     for _ in range(2):
         await route.get("/d")  # the fifth is allowed, the sixth is not
 
-    series = scrape(route.pipeline, guards)
+    series = scrape(a_live(guards, route.pipeline))
 
     def value(name: str, **labels: str) -> float:
-        return series[f"sidecar_{name}", tuple(sorted(labels.items()))]
+        return value_of(series, f"sidecar_{name}", **labels)
 
     assert value("cache_requests_total", route="orders", result="hit") == 1
     assert value("cache_entries") == 1
@@ -160,9 +103,87 @@ async def test_the_time_that_a_breaker_is_open_grows_while_it_is() -> None:
     guards = Guards(breakers={"db": Breaker("db", BreakerSettings(), lambda: 0.5)})
     guards.breakers["db"].force_open(0.0, None)
 
-    series = read(policy_metrics([], guards, 7.5))
+    live = some_live(guards=guards, now=lambda: 7.5)
 
-    assert series["sidecar_breaker_open_seconds_total", (("breaker", "db"),)] == 7.5
+    assert value_of(scrape(live), "sidecar_breaker_open_seconds_total", breaker="db") == 7.5
+
+
+@in_virtual_time
+async def test_a_breaker_whose_time_is_over_is_shown_as_it_is_now() -> None:
+    guards = Guards(breakers={"db": Breaker("db", BreakerSettings(), lambda: 0.5)})
+    guards.breakers["db"].force_open(0.0, 10.0)
+
+    def states(at: float) -> dict[str, float]:
+        series = scrape(some_live(guards=guards, now=lambda: at))
+        return {
+            dict(labels)["state"]: number
+            for (name, labels), number in series.items()
+            if name == "sidecar_breaker_state"
+        }
+
+    assert states(9.0) == {"CLOSED": 0, "OPEN": 1, "HALF_OPEN": 0}
+    assert states(11.0) == {"CLOSED": 0, "OPEN": 0, "HALF_OPEN": 1}
+
+
+@in_virtual_time
+async def test_what_a_bulkhead_let_in_and_refused_is_counted() -> None:
+    bulkhead = Bulkhead("pool", BulkheadSettings(max_concurrent=1, max_queue=1))
+    bulkhead.enter()
+    waiting = Ticket(0.0)
+    bulkhead.join(waiting, 100.0)
+    bulkhead.join(Ticket(0.0), 100.0)
+    bulkhead.expire(waiting)
+
+    series = scrape(some_live(guards=Guards(bulkheads={"pool": bulkhead})))
+
+    assert value_of(series, "sidecar_bulkhead_admitted_total", bulkhead="pool") == 1
+    assert value_of(series, "sidecar_bulkhead_rejected_total", bulkhead="pool", reason="full") == 1
+    assert value_of(series, "sidecar_bulkhead_rejected_total", bulkhead="pool", reason="timeout") == 1
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+@in_virtual_time
+async def test_a_breaker_in_shadow_is_told_apart_from_one_that_refuses(mode: str) -> None:
+    shadow = frozenset({"breaker"}) if mode == "shadow" else frozenset()
+    route, guards = a_guarded_route(Upstream(), shadow=shadow)
+
+    series = scrape(a_live(guards, route.pipeline))
+
+    assert value_of(series, "sidecar_breaker_enforced", breaker="db") == (mode == "enforce")
+
+
+@given(
+    settings=st.sampled_from(
+        [
+            BreakerSettings(consecutive_failures=2),
+            BreakerSettings(consecutive_failures=None, failures_in_window=2, min_requests=2),
+            BreakerSettings(consecutive_failures=None, failure_rate=0.5, min_requests=2),
+            BreakerSettings(consecutive_failures=None, slow_duration=0.1, slow_rate=0.5, min_requests=2),
+        ]
+    ),
+    steps=st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 0.5, 20.0, 40.0, 400.0])), max_size=30),
+)
+def test_a_breaker_changes_only_as_was_shown_at_0_from_the_start(
+    settings: BreakerSettings, steps: list[tuple[int, float]]
+) -> None:
+    breaker = Breaker("db", settings, lambda: 0.5)
+    at = 0.0
+    for step, pause in steps:
+        at += pause
+        permit = breaker.enter(at)
+        if permit != REFUSED:
+            breaker.settle(permit, step % 3, at, pause, "x")
+        if step == 3:
+            breaker.force_open(at, 30.0)
+        elif step == 4:
+            breaker.force_closed(at, 30.0)
+        elif step == 5:
+            breaker.reset(at)
+        elif step == 6 and permit != REFUSED:
+            breaker.body_broke(permit, at, "x")
+    breaker.view(at)
+
+    assert breaker.transitions.keys() <= set(possible_moves(settings))
 
 
 @pytest.mark.parametrize("shared", [1, 2])
@@ -173,9 +194,11 @@ async def test_what_a_shadow_would_have_done_is_one_number_for_each_policy(share
     for target in ("/a", "/b", "/c"):
         await route.get(target)
 
-    series = read(policy_metrics([route.pipeline] * shared, guards, now()))
+    series = scrape(a_live(guards, *[replace(route.pipeline, route=f"r{n}") for n in range(shared)]))
 
-    assert {key: value for key, value in series.items() if key[0] == "sidecar_shadow_would_total"} == {
-        ("sidecar_shadow_would_total", (("action", "reject"), ("name", "db"), ("policy", "breaker"))): 2
-        * shared
+    assert {key: number for key, number in series.items() if key[0] == "sidecar_shadow_would_total"} == {
+        (
+            "sidecar_shadow_would_total",
+            frozenset({("action", "reject"), ("name", "db"), ("policy", "breaker")}),
+        ): 2 * shared
     }

@@ -2,15 +2,18 @@
 
 import json
 from time import time  # noqa: TID251 -- a record's `at` is the wall clock
+from typing import Any
 
 import pytest
 
 from sidecar.errors import BadResponse, ClientGone, RequestError, TotalTimeout
 from sidecar.fate import Fate
-from sidecar.message import NO_FIELDS, Reply
+from sidecar.message import NO_FIELDS, Headers, Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.telemetry.record import LINES_PER_SECOND, METHODS, AccessLog, Record, Recorder
 from tests.support.exchanges import a_request
+
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
 class Clock:
@@ -43,11 +46,13 @@ def play(
     ends: float = 1.0,
     would: tuple[str, ...] = (),
     fault: str | None = None,
+    request_id: str = "test-000001",
+    headers: Headers | None = None,
 ) -> Exchange:
     """Play an exchange of a second to its end: its head came after 250 ms."""
     clock = Clock()
     clock.now = ends - 1.0
-    request = a_request(method, target, client="192.0.2.7")
+    request = a_request(method, target, headers, client="192.0.2.7", request_id=request_id)
     exchange = Exchange(request, route, clock, recorder)
     exchange.upstream = "db"
     exchange.attempts = (("upstream_connect", 0.1), ("ok", 0.15))
@@ -120,6 +125,12 @@ def test_as_json_its_times_are_in_milliseconds() -> None:
         "client": "192.0.2.7",
         "upstream": "db",
         "attempts": [{"n": 1, "result": "upstream_connect", "ms": 100}, {"n": 2, "result": "ok", "ms": 150}],
+        "query": None,
+        "trace_id": None,
+        "fallback": None,
+        "breaker": None,
+        "upstream_ms": 250,
+        "deadline_left_ms": None,
         "queued_ms": None,
         "head_ms": 250,
         "total_ms": 1000,
@@ -268,7 +279,13 @@ def test_a_request_that_breaks_after_a_good_head_is_worth_a_line() -> None:
 
 # --- the same line over and over ---
 
-REPETITIVE = [fate for fate in Fate if fate.startswith(("rejected_", "fallback_"))]
+REPETITIVE = [
+    *(fate for fate in Fate if fate.startswith(("rejected_", "fallback_"))),
+    Fate.NO_ROUTE,
+    Fate.BAD_REQUEST,
+    Fate.CLIENT_GONE,
+    Fate.MAINTENANCE,
+]
 
 
 def suppressed(lines: list[Record]) -> list[int]:
@@ -386,3 +403,82 @@ def test_a_shadow_that_would_refuse_everybody_does_not_flood_the_log() -> None:
         play(recorder, would=("rate_limit",) if number % 2 else (), ends=1 + number / 1000)
 
     assert suppressed(told) == [0] * 10 + [490] + [0] * 9
+
+
+# --- a share of the good ones ---
+
+
+def told_with(sample: float, ids: range, fate: Fate = Fate.OK, **more: Any) -> set[str]:
+    """Give the ids of the requests that got a line."""
+    told: list[Record] = []
+    recorder = Recorder(["orders"], keep=10, access_log="all", line=told.append, sample=sample)
+    for number in ids:
+        play(recorder, fate=fate, request_id=f"0123456789abcdef-{number:06x}", **more)
+    return {record.request_id for record in told}
+
+
+def test_of_good_answers_the_share_that_was_asked_for_gets_a_line() -> None:
+    assert len(told_with(0.1, range(5000))) == pytest.approx(500, rel=0.2)
+    assert told_with(0.0, range(100)) == set()
+    assert len(told_with(1.0, range(100))) == 100
+
+
+def test_every_sidecar_on_a_requests_way_keeps_the_same_lines() -> None:
+    tenth, again, half = told_with(0.1, range(2000)), told_with(0.1, range(2000)), told_with(0.5, range(2000))
+
+    assert tenth == again
+    assert tenth < half
+
+
+@pytest.mark.parametrize(
+    "fate", [fate for fate in Fate if fate not in {"ok", "cache_fresh", "cache_stale", "coalesced"}]
+)
+def test_what_did_not_end_well_is_in_no_sample(fate: Fate) -> None:
+    assert len(told_with(0.0, range(50), fate)) == 50
+
+
+def test_what_a_shadow_would_have_refused_is_in_no_sample() -> None:
+    assert len(told_with(0.0, range(50), would=("rate_limit",))) == 50
+
+
+# --- the rest ---
+
+
+@pytest.mark.parametrize(("query", "shown"), [(False, None), (True, "a=1&token=***")])
+def test_the_query_is_told_only_where_that_was_asked_for_and_never_its_secrets(
+    query: bool,
+    shown: str | None,
+) -> None:
+    told: list[Record] = []
+    recorder = Recorder(["orders"], keep=10, access_log="all", line=told.append, query=query)
+
+    play(recorder, target="/orders/1?a=1&token=secret")
+
+    (line,) = [record.as_dict() for record in told]
+    assert (line["path"], line["query"]) == ("/orders/1", shown)
+    assert "secret" not in str(recorder.records())
+
+
+@pytest.mark.parametrize(
+    ("fate", "source"),
+    [(Fate.FALLBACK_STALE, "stale"), (Fate.FALLBACK_UPSTREAM, "upstream"), (Fate.OK, None)],
+)
+def test_the_source_of_a_fallback_is_told(fate: Fate, source: str | None) -> None:
+    recorder = a_recorder()
+
+    play(recorder, fate=fate)
+
+    assert recorder.records()[0].as_dict()["fallback"] == source
+
+
+@pytest.mark.parametrize("level", ["off", "errors"])
+def test_a_failure_is_kept_with_all_that_is_known_of_it(level: AccessLog) -> None:
+    recorder = a_recorder(access_log=level)
+
+    play(recorder, fate=Fate.UPSTREAM_CONNECT, headers=[(b"traceparent", TRACEPARENT)])
+    play(recorder, headers=[(b"traceparent", TRACEPARENT)])
+
+    good, bad = recorder.records()
+    assert bad.detail is not None
+    assert bad.detail.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert good.detail is None, "a good answer costs no more than it must"

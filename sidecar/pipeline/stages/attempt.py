@@ -41,6 +41,8 @@ class AttemptStage(Stage):
 
     __slots__ = ("_clock", "_lane", "counts", "loop", "seconds", "upstream")
 
+    counters = ("counts",)
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -56,6 +58,11 @@ class AttemptStage(Stage):
         self.upstream = upstream
         self.counts: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self.seconds = seconds
+
+    def count_on(self, before: Stage) -> None:
+        """Go on counting, if it is the same upstream."""
+        if isinstance(before, AttemptStage) and before.upstream == self.upstream:
+            super().count_on(before)
 
     async def __call__(self, exchange: Exchange) -> Reply:
         """Ask the upstream once.

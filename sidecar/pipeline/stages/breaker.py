@@ -57,11 +57,18 @@ class _Shadowed(Stage):
 
     __slots__ = ("_loop", "breaker", "shadow", "would_reject")
 
+    counters = ("would_reject",)
+
     def __init__(self, breaker: Breaker, loop: asyncio.AbstractEventLoop, *, shadow: bool = False) -> None:
         self.breaker = breaker
         self._loop = loop
         self.shadow = shadow
         self.would_reject = 0
+
+    def count_on(self, before: Stage) -> None:
+        """Go on counting, if it is the same breaker."""
+        if isinstance(before, _Shadowed) and before.breaker.name == self.breaker.name:
+            super().count_on(before)
 
     def _refuse(self, exchange: Exchange, retry_after: float | None) -> None:
         if not self.shadow:
@@ -188,6 +195,8 @@ def _wait(breaker: Breaker, exchange: Exchange, now: float) -> float | None:
     Beside those that the breaker refuses these are the uploads that are still coming in while trials decide: a client
     that sends slowly would hold the place of a trial, and its upload would end as one that nobody decided.
     """
+    if exchange.breaker_was is None and not exchange.attempts:
+        exchange.breaker_was = breaker.state.value
     wait = breaker.refusal(now)
     body = exchange.request.body
     if wait is None and body is not None and not body.finished and breaker.state is State.HALF_OPEN:

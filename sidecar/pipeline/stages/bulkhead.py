@@ -58,12 +58,19 @@ class BulkheadStage(Stage):
 
     __slots__ = ("_lane", "_loop", "bulkhead", "shadow", "would_reject")
 
+    counters = ("would_reject",)
+
     def __init__(self, bulkhead: Bulkhead, loop: asyncio.AbstractEventLoop, *, shadow: bool = False) -> None:
         self.bulkhead = bulkhead
         self._loop = loop
         self.shadow = shadow
         self._lane: Lane[Ticket] = Lane(loop, bulkhead.settings.queue_timeout, bulkhead.expire)
         self.would_reject = 0
+
+    def count_on(self, before: Stage) -> None:
+        """Go on counting, if it is the same bulkhead."""
+        if isinstance(before, BulkheadStage) and before.bulkhead.name == self.bulkhead.name:
+            super().count_on(before)
 
     async def __call__(self, exchange: Exchange) -> Reply:
         """Run the rest of the pipeline in a slot.

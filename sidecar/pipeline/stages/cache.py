@@ -93,13 +93,15 @@ class CacheStage(Stage):
         "_keeper",
         "_prefix",
         "_route",
-        "_settings",
         "_spawn",
         "_store",
         "_time",
         "_total",
         "results",
+        "settings",
     )
+
+    counters = ("results",)
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class CacheStage(Stage):
         total: float | None,
     ) -> None:
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._route = route
         self._prefix = route.encode() + b" "
         self._time = loop.time
@@ -148,7 +150,7 @@ class CacheStage(Stage):
         if isinstance(found, bytes):
             return await self._pass(exchange, found)
         read = found.read
-        if not read.plain and read.cc.only_if_cached and self._settings.serve_fresh:
+        if not read.plain and read.cc.only_if_cached and self.settings.serve_fresh:
             self.results["miss"] += 1
             raise NotCached
         if self._coalesce and (read.plain or may_wait(read)):
@@ -190,7 +192,7 @@ class CacheStage(Stage):
             return _BYPASS
         now = self._time()
         key = self._prefix + request.host.lower() + b" " + request.target  # as `key_of`
-        if not self._settings.serve_fresh:
+        if not self.settings.serve_fresh:
             return Asking(request, key, read, _BYPASS, now)
         variants = self._store.variants(key)
         entry = choose(variants, request, read) if variants else None
@@ -350,7 +352,7 @@ class CacheStage(Stage):
             self._fault()
             self._keeper.land(asking, None)
             return reply
-        if self._settings.serve_fresh:
+        if self.settings.serve_fresh:
             reply.extra += (_STORED if stored else _FORWARDED)[asking.why]
         return reply
 
@@ -423,7 +425,7 @@ class CacheStage(Stage):
 
     def describe(self) -> str:
         """Name the stage and its settings."""
-        settings = self._settings
+        settings = self.settings
         if not settings.serve_fresh:
             return f"cache copies for the fallback, {settings.keep_for:g}s"
         fresh = "as the origin says" if settings.fresh_for is None else f"fresh for {settings.fresh_for:g}s"

@@ -14,7 +14,7 @@ from sidecar.errors import RequestError
 from sidecar.message import Allowance, Body, Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
-from sidecar.pipeline.stages.ladder import Failure, Ladder, make_step
+from sidecar.pipeline.stages.ladder import Failure, Ladder, OtherStep, make_step
 from sidecar.policy.fallback import (
     CAUSES,
     SERVER_ERROR,
@@ -39,6 +39,8 @@ class FallbackStage(Stage):
 
     __slots__ = ("_allowance", "_body_buffer", "_on_fault", "_resend", "steps", "used")
 
+    counters = ("used",)
+
     def __init__(
         self,
         steps: Sequence[FallbackStep],
@@ -58,6 +60,15 @@ class FallbackStage(Stage):
         self._resend: frozenset[bytes] = frozenset().union(
             *[step.methods for step in steps if isinstance(step, Upstream)]
         )
+
+    def count_on(self, before: Stage) -> None:
+        """Go on counting, also for the upstreams that are asked instead."""
+        super().count_on(before)
+        if isinstance(before, FallbackStage):
+            theirs = {step.settings.name: step.attempt for step in before.steps if isinstance(step, OtherStep)}
+            for step in self.steps:
+                if isinstance(step, OtherStep) and step.settings.name in theirs:
+                    step.attempt.count_on(theirs[step.settings.name])
 
     def __call__(self, exchange: Exchange) -> Awaitable[Reply]:
         """Give the reply of the rest of the pipeline, or what stands in for it.

@@ -34,6 +34,8 @@ class FaultStage(Stage):
 
     __slots__ = ("_chance", "_loop", "_settings", "injected")
 
+    counters = ("injected",)
+
     def __init__(
         self, settings: FaultSettings, loop: asyncio.AbstractEventLoop, chance: Callable[[], float]
     ) -> None:

@@ -40,7 +40,7 @@ class RateLimitStage(Stage):
     __slots__ = (
         "_decide",
         "_fields",
-        "_key",
+        "key",
         "_key_of",
         "_quota",
         "_time",
@@ -50,6 +50,8 @@ class RateLimitStage(Stage):
         "shadow",
         "would_reject",
     )
+
+    counters = ("allowed", "rejected", "would_reject")
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class RateLimitStage(Stage):
         self.limiter = limiter
         self._decide = limiter.decide
         self._time = loop.time
-        self._key = key
+        self.key = key
         self._key_of = key_function(key, route)
         self._fields = fields
         self._quota = None if shadow or fields == "off" else _Quota(limiter.settings, route, fields)
@@ -100,7 +102,7 @@ class RateLimitStage(Stage):
         burst = f", burst {settings.capacity}" if settings.capacity != settings.limit else ""
         shadow = ", shadow" if self.shadow else ""
         return (
-            f"rate limit {settings.limit} per {settings.per:g}s by {self._key}, "
+            f"rate limit {settings.limit} per {settings.per:g}s by {self.key}, "
             f"{settings.algorithm}{burst}, fields {self._fields}{shadow}"
         )
 

@@ -47,13 +47,15 @@ class RetryStage(Stage):
         "_chance",
         "_kept",
         "_now",
-        "_policy",
         "_settings",
         "_statuses",
         "_wall",
         "blocked",
+        "policy",
         "retried",
     )
+
+    counters = ("retried", "blocked")
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class RetryStage(Stage):
         kept: Allowance | None = None,
     ) -> None:
         self._settings = settings
-        self._policy = RetryPolicy(settings)
+        self.policy = RetryPolicy(settings)
         # After an interim one, a 101 above all, something has begun that cannot be begun again.
         self._statuses = frozenset(status for status in settings.statuses if status >= 200)
         self._budget = budget
@@ -110,7 +112,7 @@ class RetryStage(Stage):
         body = request.body
         if (
             body is None
-            or not self._policy.repeatable(request)
+            or not self.policy.repeatable(request)
             or not body.keep(self._settings.body_buffer, self._kept)
         ):
             return None
@@ -129,6 +131,7 @@ class RetryStage(Stage):
                 if word is None or planned is None:
                     break
                 wait = planned
+                exchange.waits += ((len(exchange.attempts) + 1, wait),)
                 best = await self._wait(exchange, failed, wait) or best
                 _mark(exchange.request, len(made) + 1)
                 made.append(word)
@@ -161,7 +164,7 @@ class RetryStage(Stage):
     def _word(self, failed: Reply | UpstreamFailed) -> str | None:
         """Give the word for a failure that is worth a retry; None: it is none."""
         if isinstance(failed, UpstreamFailed):
-            return self._policy.condition(failed)
+            return self.policy.condition(failed)
         return str(failed.status) if failed.status in self._statuses else None
 
     def _plan(
@@ -173,7 +176,7 @@ class RetryStage(Stage):
         if body is not None and body.error is not None:
             return None  # it is the request that broke
         answer = failed if isinstance(failed, Reply) else None
-        why = self._policy.objection(
+        why = self.policy.objection(
             request,
             retry,
             sent=failed.sent if isinstance(failed, UpstreamFailed) else True,
@@ -185,7 +188,7 @@ class RetryStage(Stage):
             room = exchange.time_left(now) - time_to_keep(now - began, exchange.total)
             asked = None if answer is None else answer.fields.first(b"retry-after")
             retry_after = None if asked is None else parse(asked, self._wall())
-            wait = self._policy.wait(retry, previous, self._chance, retry_after=retry_after, room=room)
+            wait = self.policy.wait(retry, previous, self._chance, retry_after=retry_after, room=room)
             if wait is None:
                 why = WhyNotRetried.DEADLINE
             elif self._budget is None or self._budget.withdraw(now):

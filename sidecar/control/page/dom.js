@@ -1,0 +1,79 @@
+// Elements, and changes to them. Only what differs is written, and always as text: nothing here makes markup of a text.
+
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+
+const written = new WeakMap();
+
+// Show `text` in an element that holds nothing else.
+function put(node, text) {
+  if (written.get(node) === text) return;
+  written.set(node, text);
+  node.textContent = text;
+}
+
+function hide(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+
+// Set a data attribute, which the style looks at; null takes it away.
+function mark(node, name, value) {
+  if (value === null) delete node.dataset[name];
+  else if (node.dataset[name] !== value) node.dataset[name] = value;
+}
+
+// Show one line of a list for each text.
+function putList(list, texts) {
+  const all = texts.join("\n");
+  if (written.get(list) === all) return;
+  written.set(list, all);
+  list.replaceChildren(...texts.map((text) => {
+    const line = document.createElement("li");
+    line.textContent = text;
+    return line;
+  }));
+}
+
+// Make the element of a template. Its parts are known by their `data-f`, the element itself is `node`.
+function made(template) {
+  const node = byId(template).content.firstElementChild.cloneNode(true);
+  const parts = { node };
+  if (node.dataset.f) parts[node.dataset.f] = node;
+  for (const part of node.querySelectorAll("[data-f]")) parts[part.dataset.f] = part;
+  return parts;
+}
+
+// Elements that stand for things with a key: each is made once, changed as its thing changes, and goes with it.
+class Rows {
+  constructor(parent, template, change) {
+    this.parent = parent;
+    this.template = template;
+    this.change = change;
+    this.byKey = new Map();
+  }
+
+  show(things, keyOf) {
+    const focused = document.activeElement;
+    const gone = new Set(this.byKey.keys());
+    let place = this.parent.firstElementChild;
+    for (const thing of things) {
+      const key = keyOf(thing);
+      gone.delete(key);
+      let row = this.byKey.get(key);
+      if (row === undefined) {
+        row = made(this.template);
+        this.byKey.set(key, row);
+      }
+      this.change(row, thing);
+      if (row.node === place) place = place.nextElementSibling;
+      else this.parent.insertBefore(row.node, place);
+    }
+    for (const key of gone) {
+      this.byKey.get(key).node.remove();
+      this.byKey.delete(key);
+    }
+    // Moving an element takes the focus from it; whoever works by keyboard must not be thrown back to the top.
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  }
+}

@@ -1,0 +1,110 @@
+// Numbers, times and codes as a person says them.
+
+const WORDS = JSON.parse(byId("words").textContent);
+
+const NOTHING = "–";
+const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 1 });
+const hundredths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
+const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+const count = (number, one, many = one + "s") => `${whole.format(number)} ${number === 1 ? one : many}`;
+
+const aSecond = (rate) => (rate >= 10 ? whole : rate >= 1 ? tenths : hundredths).format(rate);
+
+// A share from 0 to 1. What is not all is never shown as 100 %, and what is not nothing never as 0 %.
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  if (share < 1 && share > 0.999) return "> 99.9 %";
+  return `${(share < 0.1 || share > 0.9 ? tenths : whole).format(share * 100)} %`;
+}
+
+function ms(value) {
+  if (value === null) return NOTHING;
+  if (value < 1000) return `${(value < 10 ? tenths : whole).format(value)} ms`;
+  return `${(value < 10000 ? hundredths : tenths).format(value / 1000)} s`;
+}
+
+function lasting(seconds) {
+  if (seconds < 120) return `${Math.max(0, Math.ceil(seconds - 0.05))} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} days`;
+}
+
+// A time of day, with its day where that is not the day of `now`. Both are Unix time.
+function clock(at, now) {
+  const when = new Date(at * 1000);
+  const time = clockFormat.format(when);
+  return when.toDateString() === new Date(now * 1000).toDateString() ? time : `${dayFormat.format(when)}, ${time}`;
+}
+
+const since = (at, now) => `${clock(at, now)}, ${lasting(now - at)} ago`;
+
+function bytes(number) {
+  if (number < 1024) return count(number, "byte");
+  const units = ["KiB", "MiB", "GiB", "TiB"];
+  let value = number / 1024;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${(value < 10 ? tenths : whole).format(value)} ${units[unit]}`;
+}
+
+// Names, and how many more there are when they are too many.
+function names(all, most = 4) {
+  if (all.length <= 1) return all.join("");
+  if (all.length > most) return `${all.slice(0, most - 1).join(", ")} and ${all.length - most + 1} more`;
+  return `${all.slice(0, -1).join(", ")} and ${all[all.length - 1]}`;
+}
+
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}` : "");
+
+const known = (words, word) => (Object.hasOwn(words, word) ? words[word] : word);
+
+// What came of an attempt: a status, or a word.
+const result = (what) => (/^\d{3}$/.test(what) ? `status ${what}` : known(WORDS.results, what));
+
+const STATES = { CLOSED: "CLOSED", OPEN: "OPEN", HALF_OPEN: "HALF-OPEN" };
+
+const inForce = (breaker) => breaker.mode !== "shadow";
+
+// How grave a breaker's state is.
+function gravity(breaker) {
+  if (breaker.state === "CLOSED") return breaker.forced ? "note" : "good";
+  if (!inForce(breaker)) return "note";
+  return breaker.state === "OPEN" ? "bad" : "warn";
+}
+
+function untilFree(breaker) {
+  return breaker.forced_for === null ? "until somebody resets it" : `for another ${lasting(breaker.forced_for)}`;
+}
+
+// What a breaker does now, and what comes next.
+function doing(breaker) {
+  if (breaker.forced === "open") return `Held open by an operator, ${untilFree(breaker)}.`;
+  if (breaker.forced === "closed") return `Held closed by an operator, ${untilFree(breaker)}.`;
+  const shadow = inForce(breaker) ? "" : " It is in shadow: nothing is refused.";
+  if (breaker.state === "OPEN") return `Next trial in ${lasting(breaker.retry_after ?? 0)}.${shadow}`;
+  if (breaker.state === "HALF_OPEN") {
+    const trials = breaker.trials ? `${count(breaker.trials, "trial")} under way` : "waiting for a request to try";
+    return `Good trials will close it, a bad one opens it again: ${trials}.${shadow}`;
+  }
+  return "";
+}
+
+// Why a breaker tripped the last time; the first sentence says it, the second is the first thing that went wrong.
+function tripped(trip) {
+  const why = trip.threshold ? sentence(`it had seen ${trip.threshold}`) : sentence(known(WORDS.causes, trip.cause));
+  const counted = trip.total > trip.failures ? ` ${whole.format(trip.failures)} of ${count(trip.total, "request")} had failed.` : "";
+  const first = trip.first_error ? ` The first failure was: ${result(trip.first_error)}.` : "";
+  return `${why}${counted}${first}`;
+}
+
+const attempt = (each) => {
+  const took = each.ms === null ? "its body broke" : `after ${ms(each.ms)}`;
+  return `${result(each.what)}, ${took}${each.age > 0.0005 ? `, ${ms(each.age * 1000)} before it opened` : ""}`;
+};

@@ -1,0 +1,181 @@
+"""What may be changed while the sidecar runs: maintenance, log level, copies, and the whole configuration.
+
+Reloading. The file is read and checked in a thread, so that traffic goes on; then everything new is built, and in one
+turn of the event loop it takes the place of the old. If anything on the way fails, nothing has changed: the old configuration
+goes on, the lines that say why are in the log, and `config_last_reload_successful` is 0 until a reload succeeds. Reloads
+wait for each other. Where to listen cannot be changed, only the certificates with which: that needs a restart, and is
+said rather than ignored.
+
+Maintenance outlives a reload: of a route as long as there is one of its name, of all routes for those that are new too.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from sidecar.config.load import Loaded
+from sidecar.config.model import Listen
+from sidecar.control.actions import LogLevel, Reloaded
+from sidecar.errors import ConfigError, StartFailed
+from sidecar.policy.cache import prefix_of
+from sidecar.runtime.engine import Engine
+from sidecar.telemetry.live import Live, Maintained
+from sidecar.telemetry.logs import LogControl
+
+__all__ = ["Steering"]
+
+
+class Steering:
+    """Keeps the promises of `sidecar.control.actions.Actions`.
+
+    `load` reads the configuration again, None: there is no file. `become` puts a configuration in force, or raises
+    StartFailed and has changed nothing.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        log: Any,
+        level: LogControl,
+        load: Callable[[], Loaded] | None,
+        become: "Callable[[Loaded], Any]",
+    ) -> None:
+        self._live = live
+        self._log = log
+        self._level = level
+        self._load = load
+        self._become = become
+        self._one = asyncio.Lock()
+        self._everything: Maintained | None = None
+        self.engine: Engine | None = None
+
+    # --- the configuration ---
+
+    async def reload(self) -> Reloaded:
+        """Read the file again and put it in force, whole, or not at all."""
+        async with self._one:
+            lines = await self._try()
+            if lines is None:
+                return self._refused(("there is no file to read again: this runs with --upstream",))
+            return lines
+
+    async def _try(self) -> Reloaded | None:
+        if self._load is None:
+            return None
+        if self._live.not_ready is not None:
+            return self._refused((f"the sidecar is {self._live.not_ready}",))
+        before = self._live.loaded
+        try:
+            loaded = await asyncio.get_running_loop().run_in_executor(None, self._load)
+            if lines := _elsewhere(before, loaded):
+                return self._refused(lines)
+            await self._become(loaded)
+        except ConfigError as error:
+            return self._refused(tuple(error.problems))
+        except StartFailed as error:
+            return self._refused((str(error),))
+        return self._done(loaded, changed=loaded.digest != before.digest)
+
+    def _done(self, loaded: Loaded, *, changed: bool) -> Reloaded:
+        self._live.reload_ok = True
+        self._live.reloads["ok"] += 1
+        self._live.reload_lines = ()
+        for warning in loaded.warnings:
+            self._log.warning("config.warning", warning=str(warning))
+        self._log.info("config.reloaded", source=loaded.source, hash=loaded.digest, changed=changed)
+        self._live.hub.publish("reload", {"ok": True, "changed": changed, "lines": [], "hash": loaded.digest})
+        return Reloaded(ok=True, changed=changed)
+
+    def _refused(self, lines: tuple[str, ...]) -> Reloaded:
+        self._live.reload_ok = False
+        self._live.reloads["refused"] += 1
+        self._live.reload_lines = lines
+        self._log.error("config.reload_refused", problems=list(lines))
+        self._live.hub.publish(
+            "reload",
+            {"ok": False, "changed": False, "lines": list(lines), "hash": self._live.loaded.digest},
+        )
+        return Reloaded(ok=False, lines=lines)
+
+    # --- maintenance ---
+
+    def maintain(self, route: str | None, retry_after: float) -> None:
+        """Answer the requests of `route`, or of all, with 503 from now on."""
+        maintained = Maintained(self._live.wall(), retry_after)
+        if route is None:
+            self._everything = maintained
+            names = [pipeline.route for pipeline in self._live.pipelines]
+        else:
+            names = [route]
+        for name in names:
+            self._live.maintenance[name] = maintained
+        self._put_up()
+        self._tell(names, retry_after, on=True)
+
+    def end_maintenance(self, route: str | None) -> None:
+        """Let the requests of `route`, or of all, through again."""
+        self._everything = None
+        names = [name for name in self._live.maintenance if route in (None, name)]
+        for name in names:
+            del self._live.maintenance[name]
+        self._put_up()
+        self._tell(names, None, on=False)
+
+    def keep_up(self, engine: Engine) -> None:
+        """Put `engine` under the maintenance that there is."""
+        self.engine = engine
+        there = {pipeline.route for pipeline in engine.dispatcher.pipelines}
+        maintenance = self._live.maintenance
+        for name in [name for name in maintenance if name not in there]:
+            del maintenance[name]
+        if self._everything is not None:
+            for name in there:
+                maintenance.setdefault(name, self._everything)
+        self._put_up()
+
+    def _put_up(self) -> None:
+        if self.engine is not None:
+            waits = {name: each.retry_after for name, each in self._live.maintenance.items()}
+            self.engine.dispatcher.maintain(waits)
+
+    def _tell(self, names: list[str], retry_after: float | None, *, on: bool) -> None:
+        if names:
+            self._live.hub.publish("maintenance", {"routes": names, "on": on, "retry_after": retry_after})
+
+    # --- the rest ---
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Write events of this level and above, until the next reload or start."""
+        self._level.set(level)
+        self._live.hub.publish("log_level", {"level": level})
+
+    def log_level(self) -> LogLevel:
+        """Tell the level in force."""
+        return cast("LogLevel", self._level.level)
+
+    def clear_cache(self, route: str | None) -> int:
+        """Drop stored answers, and tell how many."""
+        store = self._live.guards.store
+        if store is None:
+            return 0
+        dropped = store.forget(b"" if route is None else prefix_of(route), self._live.now())
+        self._live.hub.publish("cache", {"route": route, "dropped": dropped})
+        return dropped
+
+
+def _elsewhere(before: Loaded, after: Loaded) -> tuple[str, ...]:
+    """Say what of `listen` is another place now. Other certificates are the same place."""
+    lines = []
+    for key in Listen.model_fields:
+        old, new = getattr(before.config.listen, key), getattr(after.config.listen, key)
+        if key == "tls" and (old is None) == (new is None):
+            continue
+        if old != new:
+            origin = after.origins.get(("listen", key))
+            where = (
+                f"{origin.name}:{origin.mark.line}:{origin.mark.column}"
+                if origin and origin.written
+                else after.source
+            )
+            lines.append(f"{where}: listen.{key}: cannot change while the sidecar runs: restart it")
+    return tuple(lines)
