@@ -16,6 +16,8 @@ ELSEWHERE = {
     "cli/check.py": "cli/test_console.py",  # a command is what one types
     "cli/demo_child.py": "cli/test_demo.py",  # the demo's own child process
     "cli/epilog.py": "cli/test_console.py",  # the text of --help
+    "cli/explain_story.py": "cli/test_explain.py",  # what it tells is read as the command prints it
+    "cli/explain_view.py": "cli/test_explain.py",  # as above
     "cli/group.py": "cli/test_console.py",  # exit codes and error lines of every command
     "cli/run.py": "cli/test_running.py",
     "cli/say.py": "cli/test_console.py",  # what goes to which stream, and when in colour
@@ -38,6 +40,9 @@ ELSEWHERE = {
     "config/schema.py": "config/test_config_schema.py",  # under a longer name
     "config/shape.py": "config/test_show.py",  # the plain values that are shown
     "config/yamltext.py": "config/test_show.py",  # the text that they are shown as
+    "control/explain_request.py": "control/test_explain.py",  # what one is asked shows in the answer
+    "control/explain_values.py": "control/test_explain.py",  # as above
+    "control/explain_words.py": "control/test_explain.py",  # as above
     "wire/client.py": "wire/test_server.py",  # one client connection, on a real socket
     "wire/framing.py": "fuzz/test_fuzz.py",  # chunked coding against h11's reader, and split at every byte
     "wire/head.py": "wire/test_inbound.py",  # the grammar of heads shows in what goes upstream

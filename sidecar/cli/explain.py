@@ -141,9 +141,8 @@ def _past(admin: Admin, request_id: str) -> Told:
 
     records = admin.get("/requests", request_id=request_id)
     if not records:
-        raise AdminFailed(
-            f"{admin} has no record of {request_id!r}: only the last ones are kept (`records`), and of good answers the last 128"
-        )
+        kept = "only the last are kept (`records`), and of good answers the last 128"
+        raise AdminFailed(f"{admin} has no record of {request_id!r}: {kept}")
     state = admin.get("/state")
     lines: list[Line] = []
     for record in records:

@@ -140,6 +140,8 @@ def _verdict(told: Mapping[str, Any]) -> list[Line]:
 def _passed_over(told: Mapping[str, Any]) -> list[Line]:
     rows = [((each["route"], ""), (each["why"], ""), (each["at"], QUIET)) for each in told["passed_over"]]
     lines = [*_section("passed over"), *_table(rows)] if rows else []
+    if told["not_listed"]:
+        lines.append(_line((f"  passed over for their path as well: {told['not_listed']} more", QUIET)))
     if told["not_asked"]:
         lines += [*([] if rows else [()]), _line((f"  behind it, and not asked: {told['not_asked']}", QUIET))]
     return lines

@@ -96,11 +96,10 @@ def _message(state: State) -> Text:
 
 
 def _breakers(state: State) -> _Part:
-    order = {"OPEN": 0, "HALF_OPEN": 1, "CLOSED": 2}
-
     def rank(each: State) -> tuple[Any, ...]:
-        shadow = each["mode"] == "shadow"
-        return order.get(each["state"], 0) + 3 * shadow, not each["forced"], -each["failureRate"]
+        order = {"OPEN": 0, "HALF_OPEN": 1, "CLOSED": 3}.get(each["state"], 0)
+        harmless = 2 if each["mode"] == "shadow" else 0
+        return max(order, harmless), not each["forced"], -each["failureRate"]
 
     rows = [
         (
@@ -297,8 +296,13 @@ def _text(text: object, style: str = "") -> Text:
 
 
 def _percent(share: float) -> str:
+    """Give a share in percent: what is not all does not look like all, nor what is something like nothing."""
     percent = 100 * share
-    return f"{percent:.0f}%" if percent in (0, 100) or percent >= 10 else f"{percent:.1f}%"
+    if percent in (0, 100):
+        return f"{percent:.0f}%"
+    if percent < 10 or percent > 90:
+        return f"{min(max(percent, 0.1), 99.9):.1f}%"
+    return f"{percent:.0f}%"
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,7 @@
 Like `checks`, they look at the tree in force and leave what is none of its kind alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from sidecar.config.alternatives import OFF
 from sidecar.config.checks import Finding, each_of, listener
@@ -28,16 +28,19 @@ def admin_token(root: Node) -> Iterator[Finding]:
 
 
 def state_fields(root: Node) -> Iterator[Finding]:
-    """Find two breakers that tell their state in one field. What several routes inherit is written once, and is one."""
+    """Find breakers that tell their state in the field of a shared one.
+
+    Those of the routes' own may have one field, which they often inherit: an answer is of one route.
+    """
     first: dict[str, Node] = {}
-    for breaker in (*each_of(root, "breakers"), *stages(root, "breaker")):
-        field = breaker.entries.get("header")
-        if field is None or not isinstance(field.value, str):
-            continue
-        other = first.setdefault(field.value.lower(), field)
-        if other.origin != field.origin:
-            line = other.origin.mark.line
-            yield Finding(field, f"{shown(field.value)} is the field of the breaker at line {line} already")
+    for breaker in each_of(root, "breakers"):
+        field = _state_field(breaker)
+        if field and first.setdefault(str(field.value).lower(), field) is not field:
+            yield _taken(field, first)
+    for breaker in stages(root, "breaker"):
+        field = _state_field(breaker)
+        if field and str(field.value).lower() in first:
+            yield _taken(field, first)
 
 
 def probes(root: Node) -> Iterator[Finding]:
@@ -72,3 +75,13 @@ OBSERVING_CHECKS: tuple[Callable[[Node], Iterator[Finding]], ...] = (
     probes,
     readiness,
 )
+
+
+def _state_field(breaker: Node) -> Node | None:
+    field = breaker.entries.get("header")
+    return field if field and isinstance(field.value, str) and field.value != OFF else None
+
+
+def _taken(field: Node, first: Mapping[str, Node]) -> Finding:
+    line = first[str(field.value).lower()].origin.mark.line
+    return Finding(field, f"{shown(field.value)} is the field of the breaker at line {line} already")

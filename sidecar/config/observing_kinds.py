@@ -96,7 +96,8 @@ class Statuses(Kind):
         """Let each item be complained of at its own place."""
         items = handler.generate_schema(Annotated[self._ITEMS, Field(min_length=1)])
         united = core_schema.no_info_after_validator_function(_united, items)
-        return core_schema.no_info_before_validator_function(_as_list, united)
+        as_it_is = core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        return core_schema.no_info_before_validator_function(_as_list, united, serialization=as_it_is)
 
     def __get_pydantic_json_schema__(
         self, _core: CoreSchema, _handler: GetJsonSchemaHandler

@@ -107,11 +107,6 @@ class Health:
             return True
         return self._failed_at is not None and self._failed_at >= trip.at
 
-    def adjust(self, settings: HealthSettings) -> None:
-        """Go on with other numbers, from the next probe on; what is known stays."""
-        self.settings = settings
-        self._good = deque(self._good, maxlen=settings.rise)
-
     def _become(self, now: float, *, healthy: bool) -> bool:
         if self.healthy is healthy:
             return False

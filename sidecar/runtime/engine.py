@@ -17,13 +17,15 @@ from sidecar.pipeline.assemble import Parts, Pipeline, Policy, assemble
 from sidecar.pipeline.dispatch import NO_ROUTE, Dispatcher
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.guards import Guards
-from sidecar.pipeline.stage import Call
+from sidecar.pipeline.stage import Call, compose
 from sidecar.pipeline.stages.ladder import Other
+from sidecar.pipeline.stages.trace import TraceStage
 from sidecar.policy.cache import prefix_of
 from sidecar.runtime.background import Background
 from sidecar.runtime.policies import guards, keeps_copies, policy
 from sidecar.runtime.tls import client_context
 from sidecar.telemetry.ids import request_ids
+from sidecar.telemetry.otel import Tracer
 from sidecar.telemetry.record import Record, Recorder, Silent
 from sidecar.wire.pool import Pool, connector
 
@@ -61,12 +63,13 @@ def build(
     line: Callable[[Record], None],
     on_fault: Callable[[Exchange, Exception], None],
     before: Engine | None = None,
+    tracer: Tracer | None = None,
 ) -> Engine:
     """Build the engine of a configuration. Nothing is opened yet.
 
     With the one `before` it, it takes over what goes by the same names: breakers, bulkheads, quotas, budgets, copies,
     connections, counters. From the return of this function these follow the new settings; if it raises, nothing has
-    changed. Requests under way end under the stages that they have begun with.
+    changed. Requests under way end under the stages that they have begun with. With a `tracer` every attempt has a span.
 
     Raises:
         StartFailed: a TLS file does not hold what it should, or a fallback's file cannot be read any more.
@@ -87,7 +90,9 @@ def build(
     pools = _pools(config, loop, before)
     seconds = {name: _histogram(name, before) for name in pools}
     made, changes = guards(config, random, loop.time(), before.guards if before is not None else None)
-    others = {name: Other(_terminal(pool), seconds[name]) for name, pool in pools.items()}
+    others = {
+        name: Other(_terminal(pool, name, config, tracer), seconds[name]) for name, pool in pools.items()
+    }
     policies = [policy(route, config, made, others) for route in config.routes]
     # Nothing fails from here on, so what both engines share may change.
     for change in changes:
@@ -99,10 +104,15 @@ def build(
         access_log=config.access_log,
         line=line,
         before=before.recorder if before is not None else None,
+        sample=config.log.sample,
+        query=config.log.query,
+        now=loop.time,
     )
+    recorder.watch(pipelines)
+    sink = recorder if tracer is None else tracer.sink(recorder)
     new_id = before.new_id if before is not None else request_ids()
     router = Router([_route_match(route) for route in config.routes])
-    dispatcher = Dispatcher(router, pipelines, parts, recorder, new_id)
+    dispatcher = Dispatcher(router, pipelines, parts, sink, new_id)
     engine = Engine(
         loaded, router, dispatcher, recorder, pools, seconds, new_id, background, made, parts.kept
     )
@@ -166,9 +176,12 @@ def _pipeline(asked: Policy, parts: Parts, upstreams: Mapping[str, Other]) -> Pi
     return assemble(asked, parts, upstream.seconds, upstream.call)
 
 
-def _terminal(pool: Pool) -> Call:
+def _terminal(pool: Pool, name: str, config: Config, tracer: Tracer | None) -> Call:
     send = pool.send
-    return lambda exchange: send(exchange.request)
+    if tracer is None:
+        return lambda exchange: send(exchange.request)
+    begin = tracer.attempts_at(name, config.upstreams[name].url)
+    return compose([TraceStage(begin)], lambda exchange: send(exchange.request))
 
 
 def _pool(name: str, settings: UpstreamConfig, loop: asyncio.AbstractEventLoop) -> Pool:

@@ -65,26 +65,26 @@ class Probe:
 
     async def _ask(self) -> str | None:
         settings = self._settings
-        async with (
-            aiohttp.ClientSession(
-                connector=self._connector(),
-                timeout=aiohttp.ClientTimeout(total=None),  # the one above bounds everything
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-            ) as session,
-            session.request(
+        async with aiohttp.ClientSession(
+            connector=self._connector(),
+            timeout=aiohttp.ClientTimeout(total=None),  # the one around this bounds everything
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        ) as session:
+            # Else it asks again by itself where a connection was closed without an answer: that is one probe, and bad.
+            session._retry_connection = False
+            async with session.request(
                 settings.method,
                 self._url,
                 headers=self._headers,
                 skip_auto_headers=("Accept-Encoding",),
                 allow_redirects=False,
                 server_hostname=self._server_name,
-            ) as answer,
-        ):
-            if answer.status not in settings.expect:
-                return f"status {answer.status}"
-            await _drop(answer)
-            return None
+            ) as answer:
+                if answer.status not in settings.expect:
+                    return f"status {answer.status}"
+                await _drop(answer)
+                return None
 
     def _connector(self) -> aiohttp.BaseConnector:
         """Give what opens one connection, to one address after the other, and keeps nothing."""

@@ -13,20 +13,18 @@ to the loop's exception handler, and the probes go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 
-from sidecar.config.model import RouteConfig, UpstreamConfig
+from sidecar.config.model import UpstreamConfig
 from sidecar.config.observing import HealthConfig
 from sidecar.policy.breaker import Breaker
-from sidecar.policy.health import Health, HealthSettings
+from sidecar.policy.health import Health
 from sidecar.runtime.probe import Probe
 
-__all__ = ["Prober", "breakers_by_upstream", "healths"]
+__all__ = ["Prober"]
 
 Ask = Callable[[], Awaitable[str | None]]
-Change = Callable[[], object]
 
 _FIRST = 1.0  # seconds within which the first probe goes out
 _PATIENCE = 1.0  # seconds that `stop` waits for probes to let go
@@ -118,41 +116,3 @@ class Prober:
             trip = breaker.last_trip
             if not breaker.passing and trip is not None and health.vouches_since(trip):
                 breaker.hasten(now)
-
-
-def healths(
-    upstreams: Mapping[str, UpstreamConfig], before: Mapping[str, Health] | None = None
-) -> tuple[dict[str, Health], list[Change]]:
-    """Give a `Health` for each upstream that has probes.
-
-    Those of the same name that were there `before` are taken over with what they know. Where their numbers are others,
-    the changes that are given with them must be made when `upstreams` come into force.
-    """
-    made: dict[str, Health] = {}
-    changes: list[Change] = []
-    for name, upstream in upstreams.items():
-        if upstream.health is not None:
-            settings = HealthSettings(upstream.health.fall, upstream.health.rise)
-            made[name] = health = (before or {}).get(name) or Health(settings)
-            if health.settings != settings:
-                changes.append(partial(health.adjust, settings))
-    return made, changes
-
-
-def breakers_by_upstream(
-    routes: Iterable[RouteConfig], breakers: Mapping[str, Breaker]
-) -> dict[str, tuple[Breaker, ...]]:
-    """Give the breakers that the word of each upstream is about.
-
-    A breaker whose routes go to several upstreams belongs to none: that one of them is well says little of the others.
-    """
-    behind: dict[str, set[str]] = {}
-    for route in routes:
-        if route.breaker is not None:
-            name = route.breaker if isinstance(route.breaker, str) else route.name
-            behind.setdefault(name, set()).add(route.upstream)
-    found: dict[str, list[Breaker]] = {}
-    for name, upstreams in behind.items():
-        if name in breakers and len(upstreams) == 1:
-            found.setdefault(upstreams.pop(), []).append(breakers[name])
-    return {upstream: tuple(each) for upstream, each in found.items()}

@@ -40,9 +40,10 @@ from sidecar.runtime.watch import watch
 from sidecar.telemetry.events import breaker_line
 from sidecar.telemetry.ids import traceparent
 from sidecar.telemetry.live import Live
-from sidecar.telemetry.logs import REQUEST, LogControl, LogWriter, make_logger, style_of
+from sidecar.telemetry.logs import LogControl, LogWriter, make_logger, request_line, style_of
 from sidecar.telemetry.metrics import registry
-from sidecar.telemetry.record import Record
+from sidecar.telemetry.otel import Tracer, make_tracer
+from sidecar.telemetry.sentry import Reporter, make_reporter
 from sidecar.telemetry.snapshot import breaker_json
 from sidecar.version import VERSION
 from sidecar.wire.client import MAX_REFUSED
@@ -71,13 +72,18 @@ class Sidecar:
         load: Callable[[], Loaded] | None = None,
         level: LogControl | None = None,
         log_dropped: Callable[[], int] = lambda: 0,
+        tracer: Tracer | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         self._loaded = loaded
         self._load = load
         self._max_files = max_files
         self._log = log
         self._level = level or LogControl(loaded.config.log.level)
+        self._line = request_line(log)
         self._log_dropped = log_dropped
+        self._tracer = tracer
+        self._reporter = reporter
         self._shadows = _breakers_in_shadow(loaded.config)
         self._listeners: dict[str, Listener] = {}
         self._tls: ssl.SSLContext | None = None
@@ -116,10 +122,11 @@ class Sidecar:
             max_fields=config.limits.fields,
             max_target=config.limits.target,
             new_id=engine.new_id,
-            new_traceparent=traceparent,
+            new_traceparent=self._tracer.new_traceparent if self._tracer is not None else traceparent,
         )
         server = self.server = Server(loop, engine.dispatcher, rules, limits)
         live = self.live = live_of(engine, server, self._log_dropped)
+        live.tracer = self._tracer
         steering = self.steering = Steering(live, self._log, self._level, self._load, self._become)
         steering.keep_up(engine)
         try:
@@ -219,7 +226,12 @@ class Sidecar:
 
     def _build(self, loaded: Loaded, before: Engine | None = None) -> Engine:
         engine = build(
-            loaded, asyncio.get_running_loop(), line=self._line, on_fault=self._fault, before=before
+            loaded,
+            asyncio.get_running_loop(),
+            line=self._line,
+            on_fault=self._fault,
+            before=before,
+            tracer=self._tracer,
         )
         for breaker in engine.guards.breakers.values():
             breaker.on_event = self._breaker_changed
@@ -309,12 +321,6 @@ class Sidecar:
             await app.cleanup()
         await asyncio.sleep(0)  # the aborted transports say so to their protocols in the next turn
 
-    def _line(self, record: Record) -> None:
-        fields = {
-            key: value for key, value in record.as_dict().items() if key != "at" and value not in (None, "")
-        }
-        self._log.info(REQUEST, **fields)
-
     def _breaker_changed(self, event: Event) -> None:
         name, fields = breaker_line(event, shadow=event.breaker in self._shadows)
         (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
@@ -331,6 +337,9 @@ class Sidecar:
             route=exchange.route,
             exc_info=fault,
         )
+        if self._reporter is not None:
+            request_id = exchange.request.request_id.decode("latin-1")
+            self._reporter.report(fault, route=exchange.route, request_id=request_id)
 
 
 def run(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> int:
@@ -346,28 +355,34 @@ def run(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> int:
     config = loaded.config
     level = LogControl(config.log.level)
     log = make_logger(writer, style_of(config.log.format, config.profile), control=level)
+    tracer: Tracer | None = None
+    reporter: Reporter | None = None
     try:
+        scheme = "https" if config.listen.tls is not None else "http"
+        tracer = make_tracer(config.telemetry, scheme, log.warning)
+        reporter = make_reporter(config.telemetry, config.profile)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(
-                _main(
-                    Sidecar(
-                        loaded,
-                        log,
-                        max_files=max_files,
-                        load=load,
-                        level=level,
-                        log_dropped=lambda: writer.dropped,
-                    ),
-                    log,
-                )
+            sidecar = Sidecar(
+                loaded,
+                log,
+                max_files=max_files,
+                load=load,
+                level=level,
+                log_dropped=lambda: writer.dropped,
+                tracer=tracer,
+                reporter=reporter,
             )
+            return runner.run(_main(sidecar, log, reporter))
     finally:
+        for each in (tracer, reporter):
+            if each is not None:
+                each.close()
         writer.close()
 
 
-async def _main(sidecar: Sidecar, log: Any) -> int:
+async def _main(sidecar: Sidecar, log: Any, reporter: Reporter | None) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: _log_loop_error(log, context))
+    loop.set_exception_handler(lambda _, context: _log_loop_error(log, context, reporter))
     told = asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -426,8 +441,10 @@ def _raise_file_limit() -> int:
     return hard if hard != resource.RLIM_INFINITY else sys.maxsize
 
 
-def _log_loop_error(log: Any, context: dict[str, Any]) -> None:
+def _log_loop_error(log: Any, context: dict[str, Any], reporter: Reporter | None) -> None:
     fault = context.get("exception")
     if isinstance(fault, ConnectionError | TimeoutError):
         return  # a peer that went away in a handshake; its own connection has ended already
     log.error("sidecar.fault", message=context.get("message"), exc_info=fault)
+    if reporter is not None and fault is not None:
+        reporter.report(fault)

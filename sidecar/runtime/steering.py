@@ -1,10 +1,10 @@
 """What may be changed while the sidecar runs: maintenance, log level, copies, and the whole configuration.
 
 Reloading. The file is read and checked in a thread, so that traffic goes on; then everything new is built, and in one
-turn of the event loop it takes the place of the old. If anything on the way fails, nothing has changed: the old configuration
-goes on, the lines that say why are in the log, and `config_last_reload_successful` is 0 until a reload succeeds. Reloads
-wait for each other. Where to listen cannot be changed, only the certificates with which: that needs a restart, and is
-said rather than ignored.
+turn of the event loop it takes the place of the old. If anything on the way fails, nothing has changed: the old
+configuration goes on, the lines that say why are in the log, and `config_last_reload_successful` is 0 until a reload
+succeeds. Reloads wait for each other. What is made once, at the start, cannot be changed: where to listen (but the
+certificates with which), the form of the log, and where traces and reports go. That is said, rather than ignored.
 
 Maintenance outlives a reload: of a route as long as there is one of its name, of all routes for those that are new too.
 """
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from sidecar.config.load import Loaded
 from sidecar.config.model import Listen
+from sidecar.config.observing import TelemetryConfig
 from sidecar.control.actions import LogLevel, Reloaded
 from sidecar.errors import ConfigError, StartFailed
 from sidecar.policy.cache import prefix_of
@@ -67,7 +68,7 @@ class Steering:
         before = self._live.loaded
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(None, self._load)
-            if lines := _elsewhere(before, loaded):
+            if lines := _for_a_restart(before, loaded):
                 return self._refused(lines)
             await self._become(loaded)
         except ConfigError as error:
@@ -163,19 +164,28 @@ class Steering:
         return dropped
 
 
-def _elsewhere(before: Loaded, after: Loaded) -> tuple[str, ...]:
-    """Say what of `listen` is another place now. Other certificates are the same place."""
-    lines = []
+def _for_a_restart(before: Loaded, after: Loaded) -> tuple[str, ...]:
+    """Say what is another now that is made once, at the start. Other certificates need no restart."""
+    old, new = before.config, after.config
+    keys: list[tuple[str, str]] = []
     for key in Listen.model_fields:
-        old, new = getattr(before.config.listen, key), getattr(after.config.listen, key)
-        if key == "tls" and (old is None) == (new is None):
-            continue
-        if old != new:
-            origin = after.origins.get(("listen", key))
-            where = (
-                f"{origin.name}:{origin.mark.line}:{origin.mark.column}"
-                if origin and origin.written
-                else after.source
-            )
-            lines.append(f"{where}: listen.{key}: cannot change while the sidecar runs: restart it")
-    return tuple(lines)
+        mine, theirs = getattr(old.listen, key), getattr(new.listen, key)
+        same = (mine is None) == (theirs is None) if key == "tls" else mine == theirs
+        keys += [] if same else [("listen", key)]
+    for key in TelemetryConfig.model_fields:
+        if getattr(old.telemetry, key, None) != getattr(new.telemetry, key, None):
+            keys.append(("telemetry", key))
+    if old.log.format != new.log.format:
+        keys.append(("log", "format"))
+    return tuple(
+        f"{_place(after, key)}: {'.'.join(key)}: cannot change while the sidecar runs: restart it"
+        for key in keys
+    )
+
+
+def _place(loaded: Loaded, key: tuple[str, str]) -> str:
+    """Give where a key stands, or what belongs to it."""
+    for path, origin in loaded.origins.items():
+        if path[:2] == key and origin.written:
+            return f"{loaded.source}:{origin.mark.line}:{origin.mark.column}"
+    return loaded.source

@@ -6,14 +6,16 @@ turn of the event loop, so whoever reads it within one turn sees one configurati
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sidecar.config.load import Loaded
 from sidecar.config.router import Router
 from sidecar.counts import Histogram
 from sidecar.pipeline.assemble import Pipeline
 from sidecar.pipeline.guards import Guards
+from sidecar.policy.health import Health
 from sidecar.telemetry.hub import Hub
+from sidecar.telemetry.lag import LagMeter
+from sidecar.telemetry.otel import Tracer
 from sidecar.telemetry.record import Recorder
 
 __all__ = ["Live", "Maintained", "UpstreamView"]
@@ -45,7 +47,8 @@ class Live:
 
     `not_ready` says why no traffic should be sent here, None: ready. `router` and `pipelines` have the routes in file
     order. `reload_ok` is about the last attempt to load a configuration, `reload_lines` say what was wrong with it;
-    `reloads` counts them by what came of them. `lag` measures the event loop, `health` is that of the upstreams with probes.
+    `reloads` counts them by what came of them. `lag` measures the event loop, `health` is that of the upstreams that are
+    probed, `tracer` sends spans.
     `maintenance` has the routes that are under it. `changes` counts what admin requests changed, by (action, outcome).
     """
 
@@ -66,8 +69,9 @@ class Live:
     started_at: float
     loaded_at: float
     not_ready: str | None = "starting"
-    lag: Any = None
-    health: Mapping[str, Any] = field(default_factory=dict)
+    lag: LagMeter | None = None
+    health: Mapping[str, Health] = field(default_factory=dict)
+    tracer: Tracer | None = None
     reload_ok: bool = True
     reload_lines: tuple[str, ...] = ()
     reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "refused": 0})

@@ -54,7 +54,7 @@ def a_state(**parts: Any) -> dict[str, Any]:
 
 
 def a_breaker(name: str, state: str, **more: Any) -> dict[str, Any]:
-    usual = {
+    usual: dict[str, Any] = {
         "forced": None,
         "forced_for": None,
         "mode": "enforce",
@@ -68,7 +68,14 @@ def a_breaker(name: str, state: str, **more: Any) -> dict[str, Any]:
 
 
 def a_route(name: str, **more: Any) -> dict[str, Any]:
-    usual = {"rate": 0.0, "errors": 0.0, "p50_ms": None, "p99_ms": None, "fates": {}, "maintenance": None}
+    usual: dict[str, Any] = {
+        "rate": 0.0,
+        "errors": 0.0,
+        "p50_ms": None,
+        "p99_ms": None,
+        "fates": {},
+        "maintenance": None,
+    }
     return {"name": name, **usual, **more}
 
 
@@ -85,7 +92,7 @@ def a_bulkhead(name: str, in_use: int, queued: int = 0) -> dict[str, Any]:
 
 
 def an_upstream(name: str, **more: Any) -> dict[str, Any]:
-    usual = {
+    usual: dict[str, Any] = {
         "url": "http://127.0.0.1:9",
         "open": 3,
         "idle": 1,
@@ -114,23 +121,48 @@ BUSY = a_state(
     message="Degraded: breaker db is OPEN.",
     routes=[
         a_route("quiet", rate=9.0),
-        a_route("orders", rate=1.0, errors=0.5, p50_ms=3.21, p99_ms=1520.0, fates={"ok": 9, "upstream_status": 3, "timeout_total": 7, "client_gone": 1}),
+        a_route(
+            "orders",
+            rate=1.0,
+            errors=0.5,
+            p50_ms=3.21,
+            p99_ms=1520.0,
+            fates={"ok": 9, "upstream_status": 3, "timeout_total": 7, "client_gone": 1},
+        ),
         a_route("closed", maintenance={"since": 1.0, "retry_after": 60.0}),
     ],
     breakers=[
         a_breaker("calm", "CLOSED", failureRate=2.5),
-        a_breaker("trial", "HALF_OPEN", trials=1, last_trip={"threshold": "5 failures in a row", "cause": "x", "first_error": "upstream_connect"}),
-        a_breaker("db", "OPEN", failureRate=100.0, retry_after=12.4, rejected=41, last_trip={"threshold": "2 failures in a row", "cause": "x", "first_error": None}),
+        a_breaker(
+            "trial",
+            "HALF_OPEN",
+            trials=1,
+            last_trip={"threshold": "5 failures in a row", "cause": "x", "first_error": "upstream_connect"},
+        ),
+        a_breaker(
+            "db",
+            "OPEN",
+            failureRate=100.0,
+            retry_after=12.4,
+            rejected=41,
+            last_trip={"threshold": "2 failures in a row", "cause": "x", "first_error": None},
+        ),
         a_breaker("hand", "OPEN", forced="open", forced_for=90.0),
         a_breaker("seen", "OPEN", mode="shadow"),
     ],
     bulkheads=[a_bulkhead("free", 1), a_bulkhead("full", 4, queued=2)],
     upstreams=[
         an_upstream("fine", availability=1.0, health={"healthy": True, "latency_ms": 1.25, "why": None}),
-        an_upstream("bad", availability=0.925, p50_ms=4.0, p99_ms=800.0, health={"healthy": False, "latency_ms": None, "why": "status 500"}),
+        an_upstream(
+            "bad",
+            availability=0.925,
+            p50_ms=4.0,
+            p99_ms=800.0,
+            health={"healthy": False, "latency_ms": None, "why": "status 500"},
+        ),
     ],
     refused=[a_refusal()],
-)  # fmt: skip
+)
 
 
 def test_the_whole_picture() -> None:
@@ -154,13 +186,23 @@ def test_the_whole_picture() -> None:
         "full     4/4    2/8    3       ■ full",
         "free     1/4    0/8    3",
         "",
-        "UPSTREAM BUSY  GOOD P50   P99   PROBE",
-        "bad      2/256 92%  4.0ms 800ms ■ fails: status 500",
-        "fine     2/256 100% -     -     ● passes, 1.2ms",
+        "UPSTREAM BUSY  GOOD  P50   P99   PROBE",
+        "bad      2/256 92.5% 4.0ms 800ms ■ fails: status 500",
+        "fine     2/256 100%  -     -     ● passes, 1.2ms",
         "",
         "NOT GOOD CODE FATE                  ROUTE  REQUEST",
         "10s ago  503  rejected_breaker_open orders GET /orders/7",
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0, "0%"), (0.00001, "0.1%"), (0.0123, "1.2%"), (0.5, "50%"), (0.9996, "99.9%"), (1.0, "100%")],
+)
+def test_not_all_never_looks_like_all(share: float, shown: str) -> None:
+    row = drawn(a_state(upstreams=[an_upstream("x", availability=share)]))[-1]
+
+    assert row.split()[2] == shown
 
 
 def test_an_idle_sidecar_has_its_head_alone() -> None:

@@ -57,7 +57,9 @@ version: 1
 profile: ${A}
 listen: {traffic: "${A}", admin: "${A}"}
 limits: {connections: "${A:-5}", head: "${A}", head_timeout: "${A}s"}
-upstreams: {a: {url: "${A}", tls: {verify: "${A}"}, health: {path: "${A}", expect: ["${A}"], method: "${A}"}}, b: {url: "${A}", health: "${A}"}}
+upstreams:
+  a: {url: "${A}", tls: {verify: "${A}"}, health: {path: "${A}", expect: ["${A}"], method: "${A}"}}
+  b: {url: "${A}", health: "${A}"}
 defaults: {max_body: "${A}"}
 routes:
   - name: "${A}"

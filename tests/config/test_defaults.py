@@ -48,8 +48,10 @@ def test_an_admin_address_that_others_reach_needs_a_file_with_a_token() -> None:
         for_upstream("http://127.0.0.1:9000", admin=":9901")
 
     assert refusal.value.problems == [
-        "--admin: can be reached from other machines, so `admin: {token: …}` is required; `127.0.0.1:9901` and "
-        "`unix:///…` do not need it"
+        (
+            "--admin: can be reached from other machines, so `admin: {token: …}` is required; `127.0.0.1:9901` and "
+            "`unix:///…` do not need it"
+        )
     ]
 
 

@@ -102,7 +102,7 @@ def test_a_sample_of_lines_that_are_not_written_is_warned_of() -> None:
 
 @pytest.mark.parametrize("settings", ['{token: "${T}"}', "{hosts: [a.example]}"])
 def test_settings_of_an_admin_address_that_is_off_are_warned_of(settings: str) -> None:
-    token = "0123456789abcdef"  # noqa: S105 -- of nothing
+    token = "0123456789abcdef"
     admin = f"admin: {settings}"
 
     assert warnings(f"{admin}\nlisten: {{admin: off}}", T=token) == [

@@ -61,6 +61,7 @@ def test_a_breaker_has_the_numbers_of_its_guide_under_every_profile(
         "open_max": "5m",
         "count": [500, 502, 503, 504],
         "half_open": {"max_concurrent": 1, "successes": rest["successes"], "max_wait": "30s"},
+        "header": "off",
         "mode": "enforce",
     }
 
@@ -135,6 +136,7 @@ routes: [{name: r, upstream: a, breaker: x}]
         "open_max": "default",
         "count": "default",
         "half_open": "default",
+        "header": "default",
         "mode": "default",
     }
 

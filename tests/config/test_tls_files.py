@@ -63,7 +63,7 @@ def test_a_file_without_a_certificate_is_found(wrong: str, files: Path) -> None:
 
     assert problems(tls, f"ca: {wrong}", files) == [
         "f:3:22: listen.tls.certificate: holds no certificate in PEM form",
-        f"f:3:{47 + len(wrong)}: listen.tls.client_ca: holds no certificate in PEM form",
+        f"f:3:{49 + len(wrong)}: listen.tls.client_ca: holds no certificate in PEM form",
         "f:7:15: upstreams.a.tls.ca: holds no certificate in PEM form",
     ]
 
@@ -89,7 +89,9 @@ def test_an_encrypted_key_is_found_and_nobody_is_asked_for_its_passphrase(files:
 
 
 def test_of_files_that_cannot_be_read_nothing_more_is_said(files: Path) -> None:
-    assert problems("certificate: missing, key: key.pem", "ca: 5", files) == [
-        f"f:3:22: listen.tls.certificate: cannot be read: No such file or directory (`{files}/missing`)",
+    found = problems("certificate: missing, key: key.pem", "ca: 5", files)
+
+    assert [problem.split(" (`")[0] for problem in found] == [
+        "f:3:22: listen.tls.certificate: cannot be read: No such file or directory",
         "f:7:15: upstreams.a.tls.ca: must be text, not `5`; put it in quotes",
     ]

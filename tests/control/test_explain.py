@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.config.load import Loaded, load_text
 from sidecar.config.units import parse_duration
-from sidecar.control.explain import explain_json
+from sidecar.control.explain import LISTED, explain_json
 from sidecar.message import Reply
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stages.attempt import AttemptStage
@@ -229,6 +229,22 @@ def test_the_route_that_is_told_is_the_one_that_is_taken(
     ] * (taken != "_none")
     asked = len(told["passed_over"]) + (told["route"] is not None)
     assert asked + told["not_asked"] == len(routes)
+
+
+def test_of_many_routes_those_are_listed_that_nearly_fitted() -> None:
+    routes = [{"name": f"other-{n}", "match": {"path": f"/other/{n}"}, "upstream": "app"} for n in range(150)]
+    near = {"name": "near", "match": {"path": "/x", "methods": ["POST"]}, "upstream": "app"}
+    text = json.dumps(
+        {"version": 1, "upstreams": {"app": {"url": "http://127.0.0.1:9"}}, "routes": [*routes, near]}
+    )
+
+    async def told() -> dict[str, Any]:
+        return of(engine_from(text), "GET", "/x")
+
+    explained = run(told())
+
+    assert (len(explained["passed_over"]), explained["not_listed"]) == (LISTED + 1, 50)
+    assert explained["passed_over"][-1]["why"] == "method is not POST"
 
 
 # Malformed requests

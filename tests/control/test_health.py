@@ -31,6 +31,7 @@ breakers:
 routes:
   - {name: list, match: {path: /orders/**}, upstream: orders, breaker: database, retry: off}
   - {name: users, match: {path: /users/**}, upstream: users, breaker: {}, retry: off}
+  - {name: more, match: {path: /more/**}, upstream: orders, breaker: quiet, retry: off}
   - {name: rest, upstream: users, breaker: quiet, retry: off}
 """
 
@@ -230,6 +231,7 @@ async def test_an_upstream_shows_what_came_of_its_attempts() -> None:
         "probe": None,
     }
     assert found["database"]["latency"] == 20.0  # its routes go there, and nowhere else
+    assert found["quiet"]["latency"] is None
 
 
 @in_virtual_time

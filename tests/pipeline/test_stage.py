@@ -63,3 +63,33 @@ async def test_a_stage_that_adds_nothing_passes_everything_on() -> None:
     assert await compose([Plain()], terminal)(exchange) is reply
     assert seen == [exchange]
     assert Plain().describe() == "Plain"
+
+
+# --- counting on ---
+
+
+class Counting(Stage):
+    """A stage that counts in both ways."""
+
+    __slots__ = ("by_word", "number")
+
+    counters = ("by_word", "number")
+
+    def __init__(self, number: int, **by_word: int) -> None:
+        self.number = number
+        self.by_word = by_word
+
+
+def test_a_stage_that_takes_the_place_of_another_counts_on() -> None:
+    before, after = Counting(3, a=1, gone=5), Counting(0, a=0, new=0)
+
+    after.count_on(before)
+    before.by_word["a"] += 1  # a request that had begun before
+    after.by_word["a"] += 1
+
+    assert after.number == 3
+    assert after.by_word == {"a": 3, "gone": 5, "new": 0}
+
+
+def test_a_stage_that_counts_nothing_has_nothing_to_go_on_from() -> None:
+    Stage().count_on(Stage())

@@ -212,20 +212,6 @@ def test_an_outage_that_the_probes_see_ends_when_they_see_its_end() -> None:
     assert [event.cause for event in breaker.events][-2:] == ["probe_passed", "trial_succeeded"]
 
 
-# --- other numbers ---
-
-
-def test_other_numbers_hold_from_the_next_probe_on_and_what_is_known_stays() -> None:
-    health = a_health(fall=3, rise=2)
-    probe(health, "---+")
-
-    health.adjust(HealthSettings(fall=1, rise=3))
-
-    assert (health.healthy, health.settings) == (False, HealthSettings(1, 3))
-    assert probe(health, "++", 4) == [False, True]
-    assert probe(health, "-", 6) == [False]
-
-
 def test_its_live_state_can_be_read_in_one_line() -> None:
     health = a_health()
     texts = [repr(health)]

@@ -388,12 +388,14 @@ def test_what_its_origin_forbids_to_serve_stale_is_usable_only_while_fresh() -> 
 
 def test_the_store_may_change_during_a_survey() -> None:
     store = Store(100_000, 100)
+    a_stored(store, "b", "1", 0.0)
     for number in range(6):
         a_stored(store, "a", str(number), float(number))
 
     steps = store.survey(10.0, at_once=2)
     next(steps)  # the two used last, 5 and 4
     store.invalidate(b"a h /3", 10.0)
+    store.invalidate(b"b h /1", 10.0)
     a_stored(store, "a", "6", 11.0)
     *_, last = steps
 

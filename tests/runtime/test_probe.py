@@ -6,10 +6,11 @@ Each test runs on uvloop and on plain asyncio: they end connections in different
 import asyncio
 import contextlib
 import functools
+import inspect
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -24,7 +25,10 @@ from sidecar.version import VERSION
 Test = Callable[..., Coroutine[Any, Any, None]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.SelectorEventLoop}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.SelectorEventLoop,
+}
 
 
 def on_both_loops(test: Test) -> Callable[..., None]:
@@ -38,16 +42,11 @@ def on_both_loops(test: Test) -> Callable[..., None]:
             runner.run(_alone(test(*args, **kwargs)))
             assert faults == []
 
-    on_a_loop.__signature__ = _signature(test)  # type: ignore[attr-defined] -- pytest asks it for the parameters
-    return pytest.mark.parametrize("kind", LOOPS)(on_a_loop)
-
-
-def _signature(test: Test) -> Any:
-    import inspect
-
-    signature = inspect.signature(test)
+    # pytest asks a test for its parameters: those of the one inside, and one more.
+    of_test = inspect.signature(test)
     kind = inspect.Parameter("kind", inspect.Parameter.KEYWORD_ONLY)
-    return signature.replace(parameters=[*signature.parameters.values(), kind])
+    vars(on_a_loop)["__signature__"] = of_test.replace(parameters=[*of_test.parameters.values(), kind])
+    return cast("Callable[..., None]", pytest.mark.parametrize("kind", LOOPS)(on_a_loop))
 
 
 async def _alone(main: Coroutine[Any, Any, None]) -> None:
@@ -97,7 +96,7 @@ class Service:
         """Give a kind of protocol that counts its connections here."""
         service = self
 
-        class Counting(kind):  # type: ignore[misc] -- a base that is chosen here
+        class Counting(kind):  # type: ignore[misc]  # a base that is chosen here
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 service.connections += 1
                 service.open += 1
@@ -216,7 +215,7 @@ async def test_the_status_decides(status: int, expect: list[int | str] | None, w
         return web.Response(status=status)
 
     async with Service().answering(answer) as service:
-        more = {} if expect is None else {"expect": expect}
+        more: dict[str, Any] = {} if expect is None else {"expect": expect}
         assert await a_probe(service.url, **more)() == why
 
 
@@ -309,6 +308,7 @@ async def test_half_an_answer_and_nonsense_have_their_words(says: bytes, why: st
 
     async with Service().talking(talk) as service:
         assert await a_probe(service.url)() == why
+        assert service.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ async def test_whoever_stops_a_probe_under_way_gets_its_connection_closed() -> N
         await reader.read()
 
     async with Service().talking(talk) as service:
-        task = asyncio.get_running_loop().create_task(a_probe(service.url)())  # type: ignore[arg-type] -- a coroutine
+        task = asyncio.get_running_loop().create_task(a_probe(service.url)())
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -4,17 +4,17 @@ A probe of a real service is in `test_probe`; the last tests here put both toget
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from sidecar.config.load import load_text
 from sidecar.config.model import UpstreamConfig
 from sidecar.policy.breaker import FAILURE, Breaker, BreakerSettings, State
 from sidecar.policy.health import Health, HealthSettings
 from sidecar.runtime.probe import Probe
-from sidecar.runtime.prober import Prober, breakers_by_upstream, healths
+from sidecar.runtime.prober import Prober
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, now
 
 Ask = Callable[[], Awaitable[str | None]]
@@ -52,10 +52,21 @@ class Script:
         return self._items.pop(0) if len(self._items) > 1 else self._items[0]
 
 
+def healths(configured: dict[str, UpstreamConfig]) -> dict[str, Health]:
+    """What is known of each that has probes: nothing yet."""
+    return {
+        name: Health(HealthSettings(each.health.fall, each.health.rise))
+        for name, each in configured.items()
+        if each.health is not None
+    }
+
+
 def upstreams(**health: dict[str, Any] | None) -> dict[str, UpstreamConfig]:
     """Upstreams by name, each with this `health`."""
     return {
-        name: UpstreamConfig.model_validate({"url": "http://127.0.0.1:9", "health": each or "off"})
+        name: UpstreamConfig.model_validate(
+            {"url": "http://127.0.0.1:9", "health": "off" if each is None else each}
+        )
         for name, each in health.items()
     }
 
@@ -73,7 +84,7 @@ class Stand:
     ) -> None:
         loop = asyncio.get_running_loop()
         configured = upstreams(**{name: {"interval": "10s"} | (said or {}) for name in scripts})
-        self.health, _ = healths(configured)
+        self.health = healths(configured)
         self.told: list[tuple[float, str, bool | None]] = []
         self.prober = Prober(
             loop,
@@ -126,9 +137,9 @@ async def test_the_interval_runs_from_the_beginning_of_a_probe() -> None:
 
 @in_virtual_time
 async def test_intervals_are_jittered_by_no_more_than_was_said() -> None:
-    draws: Iterator[float] = iter([0.0, 0.0, 0.999999, 0.5, 0.25, 0.75])
+    draws: Iterator[float] = iter([0.0, 0.0, 0.999999, 0.5, 0.25, 1.0])
     script = Script(None)
-    await Stand({"a": script}, {"jitter": "20%"}, chance=lambda: next(draws)).run(50)
+    await Stand({"a": script}, {"jitter": "20%"}, chance=lambda: next(draws)).run(45)
 
     assert [round(at, 3) for at in script.at] == [0, 8, 20, 30, 39]
 
@@ -159,7 +170,7 @@ async def test_an_upstream_without_health_is_not_asked() -> None:
         return Script(None)
 
     configured = upstreams(a=None, b={"path": "/x"})
-    health, _ = healths(configured)
+    health = healths(configured)
     prober = Prober(
         asyncio.get_running_loop(),
         configured,
@@ -303,7 +314,7 @@ async def test_stopping_waits_for_no_more_than_a_second_for_a_probe_that_does_no
         return "late"
 
     configured = upstreams(a={"interval": "1h"})
-    health, _ = healths(configured)
+    health = healths(configured)
     prober = Prober(
         asyncio.get_running_loop(),
         configured,
@@ -330,61 +341,12 @@ async def test_a_prober_that_was_never_started_can_be_stopped() -> None:
     await Stand({"a": Script(None)}).prober.stop()
 
 
-# --- what it is made of ---
-
-
-def test_what_is_known_of_an_upstream_survives_another_configuration() -> None:
-    old, none = healths(upstreams(a={"fall": 3}, b={"fall": 3}, gone={}))
-    old["a"].failed(1.0, "timeout")
-    new, changes = healths(upstreams(a={"fall": 1, "rise": 1}, b={"fall": 3}, fresh={}, off=None), old)
-
-    assert none == []
-    assert (new["a"] is old["a"], new["b"] is old["b"], set(new)) == (True, True, {"a", "b", "fresh"})
-    assert old["a"].settings == HealthSettings(3, 2)
-    for change in changes:
-        change()
-    assert {name: each.settings for name, each in new.items()} == {
-        "a": HealthSettings(1, 1),
-        "b": HealthSettings(3, 2),
-        "fresh": HealthSettings(3, 2),
-    }
-    assert (new["a"].healthy, len(changes)) == (False, 1)
-
-
-def test_the_word_of_an_upstream_is_about_the_breakers_that_guard_it_alone() -> None:
-    text = """
-version: 1
-upstreams: {a: {url: http://a}, b: {url: http://b}}
-breakers: {mine: {}, both: {}, unused: {}}
-routes:
-  - {name: one, upstream: a, match: {path: /1}, breaker: mine}
-  - {name: two, upstream: a, match: {path: /2}, breaker: mine}
-  - {name: three, upstream: a, match: {path: /3}, breaker: both}
-  - {name: four, upstream: b, match: {path: /4}, breaker: both}
-  - {name: five, upstream: b, match: {path: /5}, breaker: {open_for: 5s}}
-  - {name: six, upstream: b, match: {path: /6}, breaker: {mode: off}}
-  - {name: seven, upstream: b}
-"""
-    routes = load_text(text, env={}).config.routes
-    breakers = {
-        name: Breaker(name, BreakerSettings(), lambda: 0.5) for name in ("mine", "both", "unused", "five")
-    }
-
-    found = breakers_by_upstream(routes, breakers)
-
-    assert {name: [each.name for each in those] for name, those in found.items()} == {
-        "a": ["mine"],
-        "b": ["five"],
-    }
-
-
 # --- with real probes ---
 
 
 async def test_a_real_upstream_that_dies_is_found_failing_and_costs_one_connection_a_probe() -> None:
-    """On a real loop and socket: two good probes, then hang-ups. Nothing is left open when it is over."""
+    """On a real loop and socket: a good probe, then hang-ups. A second try would be a probe that nobody counts."""
     changed = asyncio.Event()
-    closed = asyncio.Event()
     connections, is_well = 0, True
     told: list[tuple[bool | None, str | None]] = []
 
@@ -395,7 +357,6 @@ async def test_a_real_upstream_that_dies_is_found_failing_and_costs_one_connecti
         if is_well:
             writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         writer.close()
-        closed.set()
 
     def on_change(name: str, health: Health) -> None:
         nonlocal is_well
@@ -407,7 +368,7 @@ async def test_a_real_upstream_that_dies_is_found_failing_and_costs_one_connecti
     port = server.sockets[0].getsockname()[1]
     said = {"interval": "100ms", "timeout": "100ms", "fall": 2, "jitter": "0%"}
     configured = {"a": UpstreamConfig.model_validate({"url": f"http://127.0.0.1:{port}", "health": said})}
-    health, _ = healths(configured)
+    health = healths(configured)
     prober = Prober(
         asyncio.get_running_loop(), configured, health, lambda _: [], lambda: 0.0, on_change, probe_of=Probe
     )
@@ -434,18 +395,16 @@ async def test_a_prober_that_is_stopped_while_its_upstream_hangs_lets_go_of_it(u
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         begun.set()
-        try:
+        with contextlib.suppress(ConnectionError):
             await reader.read()
-        except ConnectionError:
-            pass
         gone.set()
         writer.close()
 
     server = await asyncio.start_server(client, "127.0.0.1", 0)
-    said = {"url": url.format(port=server.sockets[0].getsockname()[1]), "health": {"timeout": "1m"}}
-    said["health"]["interval"] = "1h"  # type: ignore[index] -- a dict of the line above
+    port = server.sockets[0].getsockname()[1]
+    said = {"url": url.format(port=port), "health": {"timeout": "1m", "interval": "1h"}}
     configured = {"a": UpstreamConfig.model_validate(said)}
-    health, _ = healths(configured)
+    health = healths(configured)
     loop = asyncio.get_running_loop()
     prober = Prober(loop, configured, health, lambda _: [], lambda: 0.0, lambda _, __: None)
     prober.start()

@@ -57,9 +57,14 @@ async def test_the_worst_is_that_of_the_last_minute() -> None:
     await asyncio.sleep(59.0)
     seen = [round(meter.worst, 9)]
     await asyncio.sleep(2.0)
+    seen.append(meter.worst)
+    clock.blocked += 0.5
+    await asyncio.sleep(1.0)
+    seen.append(round(meter.worst, 9))
     meter.stop()
+    await asyncio.sleep(60.0)
 
-    assert [*seen, meter.worst] == [0.5, 0.0]
+    assert [*seen, meter.worst] == [0.5, 0.0, 0.5, 0.0]
 
 
 @in_virtual_time

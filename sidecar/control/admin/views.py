@@ -92,7 +92,8 @@ class Configuration:
         accepted = call.request.headers.get("Accept", "").lower()
         media = next((each for each in YAML if each in accepted), None)
         body = await self._written(live.loaded, live.loaded_at, _as_json if media is None else _as_yaml)
-        return web.Response(body=body, content_type=media or "application/json", charset="utf-8")
+        charset = None if media is None else "utf-8"  # JSON has none (RFC 8259 §11)
+        return web.Response(body=body, content_type=media or "application/json", charset=charset)
 
     async def _written(self, loaded: Loaded, at: float, write: "_Write") -> bytes:
         async with self._writing:

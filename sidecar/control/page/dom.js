@@ -35,12 +35,20 @@ function putList(list, texts) {
   }));
 }
 
-// Make the element of a template. Its parts are known by their `data-f`, the element itself is `node`.
+// Make the element of a template. Its parts are known by their `data-f`, the element itself is `node`. A part `toggle`
+// opens and closes the part `inside`.
 function made(template) {
   const node = byId(template).content.firstElementChild.cloneNode(true);
   const parts = { node };
   if (node.dataset.f) parts[node.dataset.f] = node;
   for (const part of node.querySelectorAll("[data-f]")) parts[part.dataset.f] = part;
+  if (parts.toggle !== undefined) {
+    parts.toggle.addEventListener("click", () => {
+      parts.inside.hidden = !parts.inside.hidden;
+      parts.toggle.setAttribute("aria-expanded", String(!parts.inside.hidden));
+      redraw();
+    });
+  }
   return parts;
 }
 
@@ -56,7 +64,8 @@ class Rows {
   show(things, keyOf) {
     const focused = document.activeElement;
     const gone = new Set(this.byKey.keys());
-    let place = this.parent.firstElementChild;
+    const head = this.parent.querySelector(":scope > thead");
+    let place = head === null ? this.parent.firstElementChild : head.nextElementSibling;
     for (const thing of things) {
       const key = keyOf(thing);
       gone.delete(key);

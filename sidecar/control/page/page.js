@@ -26,7 +26,7 @@ function draw() {
   const [level, title] = verdict(now, wrong);
   mark(document.querySelector(".verdict"), "level", level);
   put(byId("verdict"), title);
-  put(byId("message"), level === "good" ? "Requests go through, and every breaker is closed." : now.message);
+  put(byId("message"), level === "good" ? "No breaker is open, and nothing needs a look." : now.message);
   showTroubles(wrong);
   showFigures(now);
   TABLES.routes.show(now.routes, (each) => each.name);
@@ -37,7 +37,7 @@ function draw() {
   TABLES.budgets.show(now.budgets, (each) => each.upstream);
   TABLES.cache.show(now.cache === null ? [] : now.cache.routes, (each) => each.route);
   showCache(now.cache);
-  requestRows.show(now.refused, (each) => `${each.request_id} ${each.at}`);
+  requestRows.show(alike(now.refused), (each) => each.like);
   showProcess(now);
   filter();
   put(document.querySelector("title"), `${level === "good" || level === "note" ? "" : `(${wrong.length || 1}) `}${title} – sidecar`);
@@ -61,7 +61,7 @@ function showFigures(now) {
     }
   }
   const bad = (sums.get("failed") ?? 0) + (sums.get("refused") ?? 0);
-  put(byId("figure-rate"), rate ? aSecond(rate) : "0");
+  put(byId("figure-rate"), aSecond(rate));
   put(byId("figure-bad"), all ? percent(bad / all) : NOTHING);
   put(byId("figure-slow"), slowest === null ? NOTHING : ms(slowest.p99_ms));
   const open = now.breakers.filter((each) => each.state === "OPEN" && inForce(each)).length;
@@ -88,6 +88,11 @@ function showProcess(now) {
   put(byId("fact-dropped"), whole.format(process.log_dropped));
   put(byId("fact-profile"), now.profile);
   put(byId("fact-config"), `${config.source}, loaded at ${clock(config.loaded_at, now.at)}, ${config.hash.slice(0, 12)}`);
+}
+
+// Show what has been opened, if what is shown is still true; else it is shown with the next news.
+function redraw() {
+  if (document.body.dataset.link === "live") draw();
 }
 
 // --- what is shown of it ---
@@ -119,7 +124,7 @@ function filter() {
 
 const SAID = {
   breaker: (each) => `Breaker ${each.name}: ${known(STATES, each.from)} → ${known(STATES, each.to)}, because ${known(WORDS.causes, each.cause)}.`,
-  upstream: (each) => (each.healthy ? `Upstream ${each.name} passes its probes again.` : `Upstream ${each.name} fails its probes: ${each.why}.`),
+  upstream: (each) => (each.healthy ? `Upstream ${each.name} passes its probes.` : `Upstream ${each.name} fails its probes: ${each.why}.`),
   maintenance: (each) => `Maintenance of ${names(each.routes)} has ${each.on ? "begun" : "ended"}.`,
   reload: (each) => (each.ok ? (each.changed ? "A new configuration is in force." : "The configuration was read again; nothing is different.") : `A configuration was refused: ${each.lines[0] ?? ""}`),
   log_level: (each) => `The log's level is ${each.level}.`,
@@ -168,6 +173,11 @@ function setLink(state, text) {
   mark(document.body, "link", state);
   const old = state !== "live" && shown.breakers !== undefined;
   mark(document.body, "old", old ? "" : null);
+  if (old) {
+    put(byId("verdict"), "How it is now is not known");
+    put(byId("message"), `Below is how it was at ${clock(shown.at, Date.now() / 1000)}.`);
+    put(document.querySelector("title"), "? Connection lost – sidecar");
+  }
   put(byId("link"), text);
   hide(byId("retry"), state !== "lost");
   hide(byId("stale"), state === "live" || state === "opening");
@@ -211,6 +221,5 @@ window.addEventListener("online", () => stream.again());
 byId("retry").addEventListener("click", () => stream.again());
 byId("filter").addEventListener("input", filter);
 byId("only").addEventListener("change", filter);
-document.addEventListener("toggle", () => { if (shown.breakers !== undefined) draw(); }, true); // details opened: fill them
 listenToButtons();
 if (!document.hidden) stream.start();

@@ -6,30 +6,35 @@ const NOTHING = "–";
 const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 1 });
 const hundredths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
+const oneTenth = new Intl.NumberFormat("en-GB", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
 const count = (number, one, many = one + "s") => `${whole.format(number)} ${number === 1 ? one : many}`;
 
-const aSecond = (rate) => (rate >= 10 ? whole : rate >= 1 ? tenths : hundredths).format(rate);
+function aSecond(rate) {
+  if (!rate) return "0";
+  return (rate >= 9.95 ? whole : rate >= 0.095 ? oneTenth : hundredths).format(rate);
+}
 
 // A share from 0 to 1. What is not all is never shown as 100 %, and what is not nothing never as 0 %.
 function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  if (share < 1 && share > 0.999) return "> 99.9 %";
-  return `${(share < 0.1 || share > 0.9 ? tenths : whole).format(share * 100)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1\u00a0%";
+  if (share < 1 && share > 0.999) return "> 99.9\u00a0%";
+  return `${(share < 0.1 || share > 0.9 ? tenths : whole).format(share * 100)}\u00a0%`;
 }
 
 function ms(value) {
   if (value === null) return NOTHING;
-  if (value < 1000) return `${(value < 10 ? tenths : whole).format(value)} ms`;
-  return `${(value < 10000 ? hundredths : tenths).format(value / 1000)} s`;
+  if (value > 0 && value < 0.1) return "< 0.1\u00a0ms";
+  if (value < 1000) return `${(value < 10 ? tenths : whole).format(value)}\u00a0ms`;
+  return `${(value < 10000 ? hundredths : tenths).format(value / 1000)}\u00a0s`;
 }
 
 function lasting(seconds) {
-  if (seconds < 120) return `${Math.max(0, Math.ceil(seconds - 0.05))} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  if (seconds < 120) return `${Math.max(0, Math.ceil(seconds - 0.05))}\u00a0s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)}\u00a0min`;
+  if (seconds < 172800) return `${Math.floor(seconds / 3600)}\u00a0h ${Math.floor((seconds % 3600) / 60)}\u00a0min`;
   return `${Math.floor(seconds / 86400)} days`;
 }
 
@@ -51,7 +56,7 @@ function bytes(number) {
     value /= 1024;
     unit += 1;
   }
-  return `${(value < 10 ? tenths : whole).format(value)} ${units[unit]}`;
+  return `${(value < 10 ? tenths : whole).format(value)}\u00a0${units[unit]}`;
 }
 
 // Names, and how many more there are when they are too many.
@@ -104,7 +109,18 @@ function tripped(trip) {
   return `${why}${counted}${first}`;
 }
 
-const attempt = (each) => {
+function attempt(each) {
   const took = each.ms === null ? "its body broke" : `after ${ms(each.ms)}`;
   return `${result(each.what)}, ${took}${each.age > 0.0005 ? `, ${ms(each.age * 1000)} before it opened` : ""}`;
-};
+}
+
+// The last attempts in few words: what is the same one after the other is counted.
+function attempts(all) {
+  const runs = [];
+  for (const { what } of all) {
+    const last = runs[runs.length - 1];
+    if (last?.what === what) last.times += 1;
+    else runs.push({ what, times: 1 });
+  }
+  return runs.map(({ what, times }) => (times > 1 ? `${times} × ${result(what)}` : result(what))).join(", then ");
+}

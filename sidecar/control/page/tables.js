@@ -102,7 +102,7 @@ let upstreamsByName = new Map();
 const body = (id) => document.querySelector(`#${id} tbody`);
 
 const TABLES = {
-  routes: new Rows(body("routes"), "route-row", (row, route) => {
+  routes: new Rows(document.querySelector("#routes table"), "route-row", (row, route) => {
     const breaker = breakersByName.get(route.breaker);
     const failing = upstreamsByName.get(route.upstream)?.health?.healthy === false;
     const wrong = route.errors >= SHARE && route.rate * 60 >= FEW;
@@ -111,7 +111,7 @@ const TABLES = {
     found(row, level, route.name, route.match, route.upstream ?? "", route.breaker ?? "", route.bulkhead ?? "");
     put(row.name, route.name);
     put(row.match, `${route.match} → ${route.upstream}`);
-    put(row.rate, route.rate ? aSecond(route.rate) : "0");
+    put(row.rate, aSecond(route.rate));
     showOutcome(row, watched.fates(route.name));
     put(row.p50, ms(route.p50_ms));
     put(row.p99, ms(route.p99_ms));
@@ -121,14 +121,14 @@ const TABLES = {
     put(row.breaker, breaker === undefined ? (route.maintenance ? "" : "None") : route.breaker === route.name ? "Its own" : route.breaker);
     if (route.maintenance) named(row.maintain, "resume", route.name, "End maintenance");
     else named(row.maintain, "maintain", route.name, "Maintenance");
-    if (!row.details.open) return; // what nobody looks at needs no work
+    if (row.inside.hidden) return; // what nobody looks at needs no work
     put(row.goes, `Requests that match ${route.match} go to ${route.upstream}${route.bulkhead ? `, through bulkhead ${route.bulkhead}` : ""}.`);
     putList(row.stages, route.stages);
     const fates = Object.entries(route.fates).sort((a, b) => b[1] - a[1]);
     putList(row.fates, fates.length ? fates.map(([fate, number]) => `${whole.format(number)} × ${fate}: ${known(WORDS.meanings, fate)}`) : ["No requests yet"]);
   }),
 
-  breakers: new Rows(body("breakers"), "breaker-row", (row, breaker) => {
+  breakers: new Rows(document.querySelector("#breakers table"), "breaker-row", (row, breaker) => {
     const trip = breaker.last_trip;
     const total = breaker.failures + breaker.successes;
     found(row, gravity(breaker), breaker.name, ...breaker.routes);
@@ -142,8 +142,9 @@ const TABLES = {
     named(row.reset, "reset", breaker.name, "Reset");
     named(row.open, "open", breaker.name, "Hold open");
     named(row.close, "close", breaker.name, "Hold closed");
-    if (!row.details.open) return;
-    put(row.trip, trip === null ? "It has never opened by itself." : `It opened at ${clock(trip.at, shown.at)} for ${lasting(trip.open_for)}. ${tripped(trip)} The attempts before it, the oldest first:`);
+    if (row.inside.hidden) return;
+    put(row.trip, trip === null ? "It has never opened by itself." : `It opened at ${clock(trip.at, shown.at)} for ${lasting(trip.open_for)}. ${tripped(trip)}`);
+    put(row.before, trip === null ? "" : "The attempts before it, the oldest first:");
     putList(row.attempts, trip === null ? [] : trip.attempts.map(attempt));
     put(row.past, `Open for ${lasting(breaker.open_seconds)} in all; ${count(breaker.late, "result")} came too late to count.`);
   }),
@@ -193,7 +194,7 @@ const TABLES = {
     found(row, budget.balance < 1 ? "warn" : "good", budget.upstream);
     put(row.name, budget.upstream);
     put(row.balance, budget.balance < 1 ? "None" : whole.format(Math.floor(budget.balance)));
-    put(row.rule, `${percent(budget.ratio)} of the requests and ${aSecond(budget.min_per_second)} a second, over ${lasting(budget.window)}`);
+    put(row.rule, `${percent(budget.ratio)} of the requests and ${tenths.format(budget.min_per_second)} a second, over ${lasting(budget.window)}`);
   }),
 
   cache: new Rows(body("cache"), "cache-row", (row, route) => {
@@ -209,19 +210,34 @@ const TABLES = {
 
 // --- lists ---
 
-const requestRows = new Rows(document.querySelector("#requests ol"), "request-row", (row, record) => {
+// What an error says besides its kind, which the reason has told already.
+const detail = (error) => (error?.includes(": ") ? error.slice(error.indexOf(": ") + 2) : null);
+
+// Requests that ended in the same way are one line: in an outage the last twenty are all alike.
+function alike(records) {
+  const groups = new Map();
+  for (const record of records) {
+    const like = [record.route, record.fate, record.why_not_retried, record.status].join(" ");
+    const group = groups.get(like);
+    if (group === undefined) groups.set(like, { like, record, times: 1 });
+    else group.times += 1;
+  }
+  return [...groups.values()];
+}
+
+const requestRows = new Rows(document.querySelector("#requests ol"), "request-row", (row, { record, times }) => {
   put(row.time, clock(record.at, shown.at));
   put(row.line, `${record.method} ${record.path}`);
+  put(row.others, times > 1 ? `and ${times - 1} before it like this` : "");
   const why = record.why_not_retried ? ` Not tried again: ${known(WORDS.why, record.why_not_retried)}.` : "";
   const fault = record.fault ? ` On purpose: ${record.fault}.` : "";
   put(row.reason, `${sentence(known(WORDS.meanings, record.fate))}${why}${fault}`);
-  const tries = record.attempts.map((each) => `${result(each.result)} (${ms(each.ms)})`).join(", ");
   put(row.more, [
     record.status ? `Status ${record.status}` : "No answer",
     record.route === "_none" ? null : `route ${record.route}`,
     ms(record.total_ms),
-    tries ? `${record.attempts.length === 1 ? "attempt" : "attempts"}: ${tries}` : null,
-    record.error,
+    record.attempts.length ? `${record.attempts.length === 1 ? "attempt" : "attempts"}: ${record.attempts.map((each) => `${result(each.result)} (${ms(each.ms)})`).join(", ")}` : null,
+    detail(record.error),
     record.request_id,
   ].filter(Boolean).join(" · "));
 });

@@ -3,7 +3,7 @@
 const LEVELS = { good: 0, note: 1, warn: 2, bad: 3 };
 const SHARE = 0.05; // of answers that are errors, from which on a route needs a look
 const LATE = 100; // milliseconds by which the event loop may be late
-const FEW = 5; // requests below which a share says nothing
+const FEW = 10; // requests a minute below which a share says nothing
 const MOST_SHOWN = 8;
 
 function troubles(now, grown) {
@@ -70,7 +70,7 @@ function aboutBreaker(breaker, now, add) {
   const hold = ["open", name, "Hold open"];
   const trip = breaker.last_trip;
   const why = trip && !breaker.forced ? `It opened at ${since(trip.at, now.at)}. ${tripped(trip)}` : "";
-  const more = trip && !breaker.forced ? `The last attempts: ${trip.attempts.slice(-4).map((each) => `${result(each.what)}${each.ms === null ? "" : ` (${ms(each.ms)})`}`).join(", ")}.` : "";
+  const more = trip && !breaker.forced ? `The last attempts: ${attempts(trip.attempts)}.` : "";
   if (breaker.forced === "closed") {
     add(level, key, `Breaker ${name} is held closed`, { effect: `Requests${on} go through, however much fails.`, next: doing(breaker), buttons: [reset] });
   } else if (!inForce(breaker)) {
