@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 PORT = click.IntRange(1, 65535)
-OTHER_PORTS = "Other ports: --port, --ops-port, --service-port, as in make demo ARGS='--port 8081'."
+OTHER_PORTS = "Other ports: --port, --ops-port, --admin-port, --service-port, as in make demo ARGS='--port 8081'."
 POLL = 0.05  # seconds between two looks whether the demo is up
 
 
@@ -35,16 +35,23 @@ POLL = 0.05  # seconds between two looks whether the demo is up
     "demo",
     epilog=epilog(
         "sidecar demo",
-        "sidecar demo --port 8081 --ops-port 9901 --service-port 9001",
+        "sidecar demo --port 8081 --ops-port 9910 --admin-port 9911 --service-port 9001",
         failure="the demo's configuration is wrong",
         starts=True,
     ),
 )
 @click.option("--port", type=PORT, help="Where the sidecar listens.  [8080]")
 @click.option("--ops-port", type=PORT, help="Its health and metrics.  [9900]")
+@click.option("--admin-port", type=PORT, help="Its live page and admin interface.  [9901]")
 @click.option("--service-port", type=PORT, help="The service itself.  [9000]")
 @click.pass_context
-def command(ctx: click.Context, port: int | None, ops_port: int | None, service_port: int | None) -> None:
+def command(
+    ctx: click.Context,
+    port: int | None,
+    ops_port: int | None,
+    admin_port: int | None,
+    service_port: int | None,
+) -> None:
     """Try it on a service that misbehaves.
 
     Starts a service with slow, failing and flapping paths on this machine alone, and the sidecar in front of
@@ -55,9 +62,13 @@ def command(ctx: click.Context, port: int | None, ops_port: int | None, service_
     from sidecar.config.load import load_file
 
     file = _demo_file()
-    loaded = _on_ports(load_file(file), port, ops_port, service_port)
+
+    def load() -> "Loaded":
+        return _on_ports(load_file(file), port, ops_port, admin_port, service_port)
+
+    loaded = load()
     service = next(iter(loaded.config.upstreams.values())).url
-    ops = loaded.config.listen.ops
+    ops, admin = loaded.config.listen.ops, loaded.config.listen.admin
     try:
         with running_service(service.host, service.port):
             _end_when_the_terminal_does()
@@ -65,9 +76,10 @@ def command(ctx: click.Context, port: int | None, ops_port: int | None, service_
                 Target(service.host, service.port, "/"),
                 f"http://{loaded.config.listen.traffic}",
                 Target.of_listener(ops.host, ops.port, ops.path),
+                f"http://{admin}/",
                 file,
             )
-            code = runtime.run(loaded)
+            code = runtime.run(loaded, load)
     except StartFailed as exc:
         raise StartFailed(f"{exc}\n{OTHER_PORTS}") from exc
     ctx.exit(code)
@@ -87,14 +99,17 @@ def _demo_file() -> Path:
     raise StartFailed(f"demo.yaml is neither in {checkout} nor in {installed[0]}: install the package again")
 
 
-def _on_ports(loaded: "Loaded", port: int | None, ops_port: int | None, service_port: int | None) -> "Loaded":
+def _on_ports(
+    loaded: "Loaded", port: int | None, ops_port: int | None, admin_port: int | None, service_port: int | None
+) -> "Loaded":
     """Put other ports in place of the file's, where they are given."""
     config = loaded.config
-    traffic, ops = config.listen.traffic, config.listen.ops
+    traffic, ops, admin = config.listen.traffic, config.listen.ops, config.listen.admin
     listen = config.listen.model_copy(
         update={
             "traffic": replace(traffic, port=port or traffic.port),
             "ops": replace(ops, port=ops_port or ops.port),
+            "admin": admin and replace(admin, port=admin_port or admin.port),
         }
     )
     upstreams = {
@@ -106,7 +121,7 @@ def _on_ports(loaded: "Loaded", port: int | None, ops_port: int | None, service_
     return replace(loaded, config=config.model_copy(update={"listen": listen, "upstreams": upstreams}))
 
 
-def _announce_when_ready(service: Target, sidecar: str, ops: Target, file: Path) -> None:
+def _announce_when_ready(service: Target, sidecar: str, ops: Target, admin: str, file: Path) -> None:
     """Print where things are as soon as both answer, from a thread: `runtime.run` has the main one.
 
     The thread is a daemon, so it ends with the process if that never comes true.
@@ -117,13 +132,13 @@ def _announce_when_ready(service: Target, sidecar: str, ops: Target, file: Path)
         while not (_answers(service) and _answers(ops)):
             pause.wait(POLL)
         with suppress(OSError, click.ClickException):  # nobody reads: no reason to end the demo
-            say.out(_text(service, sidecar, ops, file))
+            say.out(_text(service, sidecar, ops, admin, file))
 
     threading.Thread(target=announce, daemon=True).start()
 
 
 def _end_when_the_terminal_does() -> None:
-    """Make SIGHUP end the demo as SIGTERM does, though `runtime.run` ignores it.
+    """Make SIGHUP end the demo as SIGTERM does, though `runtime.run` takes it as a wish to reload.
 
     The signal is blocked, so that nobody but this thread takes it.
     """
@@ -145,10 +160,11 @@ def _answers(target: Target) -> bool:
         return False
 
 
-def _text(service: Target, sidecar: str, ops: Target, file: Path) -> str:
+def _text(service: Target, sidecar: str, ops: Target, admin: str, file: Path) -> str:
     places = [
         (f"{sidecar}/", f"the sidecar, by the rules of {_near(file)}"),
         (service, "the service itself; its first page lists how it misbehaves"),
+        (admin, "the live page: open it in a browser"),
         (ops, "whether the sidecar is ready"),
         (replace(ops, path="/metrics"), "what it counts"),
     ]

@@ -43,7 +43,7 @@ def detail_of(
 ) -> Detail:
     """Find it out, at the end of a request. `now` is the loop's time, on which deadlines are."""
     request = exchange.request
-    context = trace_context(request.fields)
+    context = trace_context(request)
     asked = request.target[len(request.path) + 1 :] if query else b""
     return Detail(
         trace_id=None if context is None else context.trace_id,

@@ -1,7 +1,7 @@
 """Names for requests and traces: unique, cheap, and not a secret; and a W3C trace context, read.
 
-The context of a request is the one `traceparent` in its fields, which the wire has checked, or made where there was none
-(https://www.w3.org/TR/trace-context/#traceparent-header). What the wire never saw whole has none.
+The context of a request is the one `traceparent` in its fields, which the wire has checked
+(https://www.w3.org/TR/trace-context/#traceparent-header), or one that was begun here, which stands in `Request.extra`.
 """
 
 import re
@@ -10,10 +10,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
-from sidecar.message import Fields
+from sidecar.message import Request
 
 __all__ = ["TraceContext", "request_ids", "trace_context", "traceparent"]
 
+_NAME = b"traceparent"
 _FIRST = b"traceparent: "
 _LATER = b"\r\ntraceparent: "
 _CONTEXT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -40,19 +41,26 @@ def traceparent() -> bytes:
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00".encode()
 
 
-def trace_context(fields: Fields) -> TraceContext | None:
-    """Give the trace context in the fields of a request, None where there is none.
+def trace_context(request: Request) -> TraceContext | None:
+    """Give the trace context of a request, None where it has none.
 
     It is found in the bytes of the section: asking field by field takes four times as long.
     """
-    wire = fields.wire.lower()
+    for name, value in request.extra:
+        if name == _NAME:
+            return _read(value, 0)
+    wire = request.fields.wire.lower()
     if wire.startswith(_FIRST):
         start = len(_FIRST)
     else:
         start = wire.find(_LATER) + len(_LATER)
         if start < len(_LATER):
             return None
-    found = _CONTEXT.match(wire, start)
+    return _read(wire, start)
+
+
+def _read(text: bytes, start: int) -> TraceContext | None:
+    found = _CONTEXT.match(text, start)
     if found is None:
         return None
     trace_id, parent_id, flags = found.groups()

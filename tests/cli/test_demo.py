@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "sidecar", "demo"]
-OPTIONS = ("--port", "--ops-port", "--service-port")
+OPTIONS = ("--port", "--ops-port", "--service-port", "--admin-port")
 ENDS_WITHIN = 15  # seconds
 
 pytestmark = pytest.mark.timeout(30)
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture
 def ports() -> list[int]:
-    """Three ports that nobody has at the moment."""
+    """Ports that nobody has at the moment."""
     with ExitStack() as stack:
         holders = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in OPTIONS]
         return [holder.getsockname()[1] for holder in holders]

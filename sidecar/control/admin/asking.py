@@ -71,7 +71,7 @@ def query_of(request: web.Request, endpoint: Endpoint) -> dict[str, Sequence[str
     """Read the query parameters that `endpoint` knows.
 
     Raises:
-        Problem: 400, there is another one, one is missing, or one is there twice.
+        Problem: 400, there is another one, one is missing, there twice, or empty.
 
     """
     found: dict[str, list[str]] = {}
@@ -79,8 +79,11 @@ def query_of(request: web.Request, endpoint: Endpoint) -> dict[str, Sequence[str
         found.setdefault(name, []).append(value)
     _check(found, endpoint.query, "parameter", "unknown_parameter")
     for each in endpoint.query:
-        if not each.repeated and len(found.get(each.name, ())) > 1:
+        values = found.get(each.name, ())
+        if len(values) > 1 and not each.repeated:
             raise Problem(400, "bad_value", f"`{each.name}` must be given once.")
+        if "" in values:
+            raise Problem(400, "bad_value", f"`{each.name}` must not be empty.")
     return dict(found)
 
 

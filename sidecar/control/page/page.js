@@ -71,9 +71,7 @@ function showFigures(now) {
 function showCache(cache) {
   hide(byId("cache"), cache === null);
   if (cache === null) return;
-  const meter = byId("cache-meter");
-  const share = cache.max_bytes ? cache.bytes / cache.max_bytes : 0;
-  if (meter.value !== share) meter.value = share;
+  fill(byId("cache-part"), cache.max_bytes ? cache.bytes / cache.max_bytes : 0);
   put(byId("cache-text"), `${count(cache.entries, "answer")} in ${bytes(cache.bytes)} of ${bytes(cache.max_bytes)}${cache.evicted ? `; ${whole.format(cache.evicted)} made room for others` : ""}`);
 }
 
@@ -174,6 +172,7 @@ function setLink(state, text) {
   const old = state !== "live" && shown.breakers !== undefined;
   mark(document.body, "old", old ? "" : null);
   if (old) {
+    mark(document.querySelector(".verdict"), "level", "none");
     put(byId("verdict"), "How it is now is not known");
     put(byId("message"), `Below is how it was at ${clock(shown.at, Date.now() / 1000)}.`);
     put(document.querySelector("title"), "? Connection lost – sidecar");

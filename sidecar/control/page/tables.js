@@ -174,8 +174,7 @@ const TABLES = {
     found(row, watched.of(`bulkhead ${bulkhead.name}`) && bulkhead.mode !== "shadow" ? "warn" : "good", bulkhead.name, ...bulkhead.routes);
     put(row.name, bulkhead.name);
     put(row.routes, `${bulkhead.routes.length ? `On ${names(bulkhead.routes)}` : "On no route"}${bulkhead.mode === "shadow" ? ", in shadow" : ""}`);
-    if (row.slots.max !== bulkhead.limit) row.slots.max = bulkhead.limit;
-    if (row.slots.value !== bulkhead.in_use) row.slots.value = bulkhead.in_use;
+    fill(row.slots, bulkhead.in_use / bulkhead.limit);
     put(row.used, `${whole.format(bulkhead.in_use)} of ${whole.format(bulkhead.limit)}${full ? ", full" : ""}`);
     put(row.queued, bulkhead.max_queue ? `${whole.format(bulkhead.queued)} of ${whole.format(bulkhead.max_queue)}` : "Nobody may wait");
     put(row.rejected, whole.format(away));

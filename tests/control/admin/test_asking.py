@@ -69,6 +69,13 @@ async def test_a_parameter_that_nobody_knows_is_400(admin: Admin, method: str, p
     assert admin.live.guards.breakers["database"].forced is None
 
 
+@pytest.mark.parametrize(
+    "path", ["/requests?route=", "/explain?url=", "/explain?url=/&header=", "/events?snapshot="]
+)
+async def test_a_parameter_without_a_value_is_400(admin: Admin, path: str) -> None:
+    assert await admin.refusal("GET", path) == (400, "bad_value")
+
+
 async def test_a_parameter_given_twice_is_400(admin: Admin) -> None:
     assert await admin.refusal("POST", "/breakers/database/open?ttl=1s&ttl=2s") == (400, "bad_value")
 

@@ -144,6 +144,10 @@ def test_what_it_says_is_true(schema: Any, method: str, path: str, mode: Generat
         suppress_health_check=list(HealthCheck),
     )
     def hold(case: Any) -> None:
+        if mode is GenerationMode.POSITIVE and case.path_parameters:
+            case.path_parameters = {
+                "name": "database"
+            }  # no other name is known, and 404 would be all there is
         known = {"Authorization": f"Bearer {TOKEN}"}
         answered.add(case.call_and_validate(headers=known, checks=CHECKS, timeout=5).status_code)
 
@@ -152,7 +156,7 @@ def test_what_it_says_is_true(schema: Any, method: str, path: str, mode: Generat
     except Unsatisfiable:  # nothing about it can be wrong
         assert mode is GenerationMode.NEGATIVE
         return
-    print(method, path, mode, answered)
+    assert answered
     assert answered <= {200, 400, 404}
 
 

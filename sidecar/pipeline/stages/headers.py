@@ -1,0 +1,206 @@
+"""What answers say of the sidecar itself: the key `headers`, and the names under which breakers show their state.
+
+`X-Request-ID` is on every answer in every mode, and so is `X-Fault-Injected` where a fault was injected: nobody may take
+that for the service's own doing.
+
+`minimal`, the default: what a caller can act on. `Retry-After`, `RateLimit…` and `X-RateLimit-…`, `Cache-Status`, `Age`,
+`X-Upstream-Attempts`; `X-System-Degraded: true` and `X-Fallback-Source` on what stands in for a failure; `Proxy-Status`
+there and on our own errors. That is what the other stages say anyhow, so there is no stage for it.
+
+`seed`: besides, on every answer, be it the service's, a copy or our own:
+
+| field | value |
+|---|---|
+| `X-System-Degraded` | `true` or `false`, see below |
+| `X-Circuit-Breaker` | `NAME=CLOSED`, `OPEN` or `HALF_OPEN`, where the route has a breaker |
+| the `header` of that breaker | the state alone |
+| `X-Content-Type-Options` | `nosniff`, unless the answer has such a field already |
+| `X-Frame-Options` | `DENY`, unless the answer has such a field already |
+
+`off`: nothing that tells of the inside; of the above only `Retry-After` and `Age`, which callers and caches need. The body
+of an error says what it is all the same: `errors.format` is about that.
+
+A breaker's `header` was asked for by name, so it is there in `minimal` too, but not in `off`. The state is that of the
+moment in which the head of the answer goes out. A breaker in shadow shows nothing: it changes no byte of an answer.
+
+**Degraded** is an answer that stands in for a failure or is one (`failed`), whether it is ours or the service's own 5xx,
+and any other whose route's breaker is not CLOSED. What is wrong with the request itself, or with how often its caller
+asks, is no failure of the system.
+
+**Whose word it is.** Who reads one of these fields must be able to take it for ours. So wherever we say something under a
+name, what the service has said under it is taken away; with `off`, so are the names that only a sidecar has, since there
+may be another one behind us: `X-System-Degraded`, `X-Circuit-Breaker`, `X-Fallback-Source`, `X-Upstream-Attempts`.
+`Cache-Status`, `Proxy-Status` and quotas of the service's own are its own, and pass.
+
+Interim answers (1xx) are not touched, but for 101, which is the last of its kind that is HTTP.
+
+The stage stands outside `record`: there every error is an answer already, and knows its fate. What has no route, since
+no request could be read, has no stages either: `Answers` says there the part that is the same for all.
+"""
+
+import asyncio
+
+from sidecar.errors import ClientError, RateLimited
+from sidecar.message import Fields, Reply
+from sidecar.pipeline.answers import DEGRADED, DENY, NOSNIFF, HeadersMode
+from sidecar.pipeline.exchange import Exchange
+from sidecar.pipeline.stage import Stage
+from sidecar.policy.breaker import Breaker, State
+
+__all__ = ["HideStage", "ShowStage", "headers_stages"]
+
+_Pairs = tuple[tuple[bytes, bytes], ...]
+
+# Plain strings: hashing a member of an Enum calls Python code.
+_GOOD = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced"})
+
+_CIRCUIT = b"X-Circuit-Breaker"
+
+# What only a sidecar says, and what we say besides in words that others have too.
+_SIDECARS = (DEGRADED, _CIRCUIT, b"X-Fallback-Source", b"X-Upstream-Attempts")
+_INSIDE = frozenset(
+    {
+        *_SIDECARS,
+        b"Cache-Status",
+        b"Proxy-Status",
+        b"RateLimit",
+        b"RateLimit-Policy",
+        b"X-RateLimit-Limit",
+        b"X-RateLimit-Remaining",
+        b"X-RateLimit-Reset",
+    }
+)
+_OTHERS = tuple([name.lower() for name in _SIDECARS])
+
+
+def headers_stages(
+    mode: HeadersMode, loop: asyncio.AbstractEventLoop, breaker: Breaker | None = None, named: str | None = None
+) -> list[Stage]:
+    """Give the stages that `mode` asks for, none or one. `named` is the field that shows the state of `breaker`.
+
+    A breaker that is off or in shadow is None here.
+    """
+    if mode == "off":
+        return [HideStage()]
+    if mode == "seed" or (breaker is not None and named is not None):
+        return [ShowStage(loop, breaker, named, everything=mode == "seed")]
+    return []
+
+
+class ShowStage(Stage):
+    """Says how the system is. Without `everything` that is the field `named` alone.
+
+    All that it may ever say is rendered when it is made.
+    """
+
+    __slots__ = ("_breaker", "_everything", "_good", "_hint", "_lines", "_loop", "_named", "_ours")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        breaker: Breaker | None,
+        named: str | None,
+        *,
+        everything: bool,
+    ) -> None:
+        self._loop = loop
+        self._breaker = breaker
+        self._named = name = None if named is None or breaker is None else named.encode()
+        self._everything = everything
+        ours = [DEGRADED, _CIRCUIT] if everything else []
+        self._ours = tuple([each.lower() for each in (*ours, *([name] if name is not None else []))])
+        theirs = (*self._ours, *((NOSNIFF[0].lower(), DENY[0].lower()) if everything else ()))
+        # A section that has none of these bytes in it has none of the fields: most answers are done with one look.
+        self._hint = b"x-" if all(each.startswith(b"x-") for each in theirs) else b""
+        self._lines = {
+            (degraded, state.value): self._render(state, degraded=degraded)
+            for state in State
+            for degraded in (False, True)
+        }
+        self._good = self._lines[False, State.CLOSED.value]
+
+    def _render(self, state: State, *, degraded: bool) -> tuple[_Pairs, ...]:
+        """Give what to add in this state: to a section with neither of the two fields for browsers, one, or both."""
+        said: _Pairs = ()
+        if self._everything:
+            said = ((DEGRADED, b"true" if degraded else b"false"),)
+            if self._breaker is not None:
+                said += ((_CIRCUIT, f"{self._breaker.name}={state}".encode()),)
+        if self._named is not None:
+            said += ((self._named, state.encode()),)
+        if not self._everything:
+            return (said,) * 4
+        return ((*said, NOSNIFF, DENY), (*said, DENY), (*said, NOSNIFF), said)
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """Give the reply, with what there is to say on it."""
+        reply = await self.next(exchange)
+        wire = reply.fields.wire.lower()
+        theirs = self._sift(reply, wire) if self._hint in wire else 0
+        breaker = self._breaker
+        fate = exchange.fate
+        if (breaker is None or breaker.passing) and fate is not None and fate._value_ in _GOOD:
+            reply.extra += self._good[theirs]
+        else:
+            self._tell(exchange, reply, theirs)
+        return reply
+
+    def _sift(self, reply: Reply, wire: bytes) -> int:
+        """Take away what was said under our names; tell which of the fields for browsers are there: 1 + 2."""
+        for name in self._ours:
+            if name in wire:
+                reply.fields = reply.fields.without(*self._ours)
+                break
+        theirs = 0
+        if NOSNIFF[0].lower() in wire and _has(reply.fields, NOSNIFF[0]):
+            theirs += 1
+        if DENY[0].lower() in wire and _has(reply.fields, DENY[0]):
+            theirs += 2
+        return theirs
+
+    def _tell(self, exchange: Exchange, reply: Reply, theirs: int) -> None:
+        """Say how it is where not all is well, once: the answer may say something of it already."""
+        breaker, state = self._breaker, State.CLOSED
+        if breaker is not None and not breaker.passing:
+            breaker.refusal(self._loop.time())  # brings the time
+            state = breaker.state
+        degraded = state is not State.CLOSED or failed(exchange)
+        said = self._lines[degraded, state.value][theirs]
+        names = {name for name, _ in said}
+        reply.extra = (*[pair for pair in reply.extra if pair[0] not in names], *said)
+
+    def describe(self) -> str:
+        """Name the stage and what it shows."""
+        name = "" if self._named is None else f" {self._named.decode()}"
+        return f"headers{' seed' if self._everything else ''}{name}"
+
+
+class HideStage(Stage):
+    """Says nothing of the inside, and lets no other sidecar do so."""
+
+    __slots__ = ()
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """Give the reply, without what was said on it."""
+        reply = await self.next(exchange)
+        reply.extra = tuple([pair for pair in reply.extra if pair[0] not in _INSIDE])
+        wire = reply.fields.wire.lower()
+        if b"x-" in wire and any(name in wire for name in _OTHERS):
+            reply.fields = reply.fields.without(*_OTHERS)
+        return reply
+
+    def describe(self) -> str:
+        """Name the stage."""
+        return "headers off"
+
+
+def failed(exchange: Exchange) -> bool:
+    """Tell whether a request has ended in a failure of the system, whoever has answered it."""
+    fate = exchange.fate
+    if fate is None or fate._value_ in _GOOD:
+        return False
+    return not isinstance(exchange.error, ClientError | RateLimited)
+
+
+def _has(fields: Fields, name: bytes) -> bool:
+    return fields.first(name.lower()) is not None
