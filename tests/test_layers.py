@@ -40,9 +40,17 @@ ELSEWHERE = {
     "config/schema.py": "config/test_config_schema.py",  # under a longer name
     "config/shape.py": "config/test_show.py",  # the plain values that are shown
     "config/yamltext.py": "config/test_show.py",  # the text that they are shown as
+    "control/admin/endpoint.py": "control/admin/test_app.py",  # a row of the table shows in what the table does
+    "control/admin/entrance.py": "control/admin/test_app.py",  # the way of every request
+    "control/admin/names.py": "control/admin/test_maintenance.py",  # names that there are not
+    "control/admin/problem.py": "control/admin/test_guard.py",  # the form of every refusal
     "control/explain_request.py": "control/test_explain.py",  # what one is asked shows in the answer
     "control/explain_values.py": "control/test_explain.py",  # as above
     "control/explain_words.py": "control/test_explain.py",  # as above
+    "telemetry/otlp.py": "telemetry/test_otel.py",  # the SDK, watched: what a collector gets
+    "telemetry/spans.py": "telemetry/test_otel.py",  # what a span says is read where it arrives
+    "telemetry/family.py": "telemetry/test_exposition.py",  # what is shown of a metric is what is scraped
+    "telemetry/outcomes.py": "telemetry/test_metrics.py",  # the series that are there from the start
     "wire/client.py": "wire/test_server.py",  # one client connection, on a real socket
     "wire/framing.py": "fuzz/test_fuzz.py",  # chunked coding against h11's reader, and split at every byte
     "wire/head.py": "wire/test_inbound.py",  # the grammar of heads shows in what goes upstream

@@ -5,6 +5,8 @@ anything of the inside: no upstream address, no exception text, no stack trace.
 
 Formats: `problem+json` (RFC 9457), `seed` (`{"error": {"code", "message"}}`), `text`, a small HTML page; `auto` gives the
 page to whoever accepts HTML and does not name JSON, a browser that is, and problem+json to everybody else.
+
+What `headers` asks for, besides, stands here as far as it is the same for every request (`stages/headers.py`).
 """
 
 import html
@@ -13,12 +15,27 @@ import math
 from typing import Literal
 
 from sidecar.dates import http_date
-from sidecar.errors import ClientError, ConnectFailed, MethodRefused, Refused, RequestError
+from sidecar.errors import ClientError, ConnectFailed, MethodRefused, RateLimited, Refused, RequestError
 from sidecar.message import Fields, Headers, Reply, Request, phrase
 
-__all__ = ["Answers", "Format", "max_forwards_answer", "proxy_status", "retry_after"]
+__all__ = [
+    "DEGRADED",
+    "DENY",
+    "NOSNIFF",
+    "Answers",
+    "Format",
+    "HeadersMode",
+    "max_forwards_answer",
+    "proxy_status",
+    "retry_after",
+]
 
 Format = Literal["auto", "problem+json", "seed", "text"]
+HeadersMode = Literal["minimal", "seed", "off"]
+
+DEGRADED = b"X-System-Degraded"
+NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
+DENY = (b"X-Frame-Options", b"DENY")
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -38,13 +55,21 @@ dt {{ opacity: .7 }} dd {{ margin: 0; font-family: ui-monospace, monospace; over
 class _Template:
     """An answer but for its request's id: the body on either side of it, and the fields. The `Date` lasts a second."""
 
-    __slots__ = ("_after", "_before", "_fields", "_made", "_size", "_status")
+    __slots__ = ("_after", "_before", "_extra", "_fields", "_made", "_size", "_status")
 
-    def __init__(self, status: int, before: bytes, after: bytes, fields: Headers) -> None:
+    def __init__(
+        self,
+        status: int,
+        before: bytes,
+        after: bytes,
+        fields: Headers,
+        extra: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
         self._status = status
         self._before = before
         self._after = after
         self._fields = fields
+        self._extra = extra
         self._made: Fields | None = None
         self._size = -1
 
@@ -58,7 +83,7 @@ class _Template:
             made = self._made = Fields([(b"Date", date), (b"Content-Length", b"%d" % size), *self._fields])
         reply = Reply(self._status, made, body)
         reply.length = size
-        reply.extra = ((b"X-Request-ID", request_id),)
+        reply.extra = ((b"X-Request-ID", request_id), *self._extra)
         return reply
 
 
@@ -70,15 +95,16 @@ _MOST_TEMPLATES = 512
 
 
 class Answers:
-    """Renders errors as replies in one format.
+    """Renders errors as replies in one format, with as much on them of the sidecar as `headers` says.
 
     A refusal must cost less than what it refuses, so what does not differ from one request to the next is kept.
     """
 
-    __slots__ = ("_format", "_templates")
+    __slots__ = ("_format", "_templates", "headers")
 
-    def __init__(self, fmt: Format = "auto") -> None:
+    def __init__(self, fmt: Format = "auto", headers: HeadersMode = "minimal") -> None:
         self._format = fmt
+        self.headers = headers
         self._templates: dict[tuple[object, ...], _Template] = {}
 
     def for_error(self, error: RequestError, request: Request, route: str = "") -> Reply:
@@ -88,14 +114,15 @@ class Answers:
         request_id = request.request_id
         about_the_request = isinstance(error, ClientError) and str(error) != error.detail
         if about_the_request or not request_id.translate(None, _PLAIN).isalnum():
-            return _template(error, route, wait, form, request_id.decode("latin-1")).reply(request_id, b"")
+            own = _template(error, route, wait, form, self.headers, request_id.decode("latin-1"))
+            return own.reply(request_id, b"")
         token = error.token if isinstance(error, ConnectFailed) else None
         key = (type(error), token, route, wait, form)
         template = self._templates.get(key)
         if template is None:
             if len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.clear()
-            template = self._templates[key] = _template(error, route, wait, form, _ID)
+            template = self._templates[key] = _template(error, route, wait, form, self.headers, _ID)
         return template.reply(request_id, request_id)
 
     def _form(self, request: Request) -> str:
@@ -108,7 +135,9 @@ class Answers:
         return "page" if b"text/html" in accept and b"json" not in accept else "problem+json"
 
 
-def _template(error: RequestError, route: str, wait: int | None, form: str, request_id: str) -> _Template:
+def _template(  # noqa: PLR0917 -- the error, and all that decides how it looks
+    error: RequestError, route: str, wait: int | None, form: str, mode: HeadersMode, request_id: str
+) -> _Template:
     status = _status(error)
     problem: dict[str, object] = {
         "type": f"urn:sidecar:problem:{error.fate}",
@@ -126,9 +155,10 @@ def _template(error: RequestError, route: str, wait: int | None, form: str, requ
     headers: Headers = [
         (b"Content-Type", content_type),
         (b"Cache-Control", b"no-store"),
-        (b"X-Content-Type-Options", b"nosniff"),
-        (b"Proxy-Status", proxy_status(error)),
+        NOSNIFF,
     ]
+    if mode != "off":
+        headers.append((b"Proxy-Status", proxy_status(error)))
     if wait is not None:
         headers.append((b"Retry-After", b"%d" % wait))
     if isinstance(error, MethodRefused):  # RFC 9110 §15.5.6
@@ -137,7 +167,12 @@ def _template(error: RequestError, route: str, wait: int | None, form: str, requ
         before, _, after = body.partition(_ID.encode())
     else:
         before, after = body, b""
-    return _Template(status, before, after, headers)
+    return _Template(status, before, after, headers, _extra(error) if mode == "seed" else ())
+
+
+def _extra(error: RequestError) -> tuple[tuple[bytes, bytes], ...]:
+    """Give what `seed` says on an answer of ours: here where no stage does, since there was no request to be read."""
+    return ((DEGRADED, b"false" if isinstance(error, ClientError | RateLimited) else b"true"), DENY)
 
 
 def _render(problem: dict[str, object], form: str) -> tuple[bytes, bytes]:

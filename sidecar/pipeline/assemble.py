@@ -1,11 +1,12 @@
 """THE order of the stages. It is fixed, and `Pipeline.describe` tells it.
 
-    record → rate limit → bounds → invalidate → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
+    headers → record → rate limit → bounds → invalidate → fallback ⟨ cache ⟨ total deadline ⟨ retry ⟨
         breaker gate → bulkhead → breaker permit → attempt timeout → fault → upstream ⟩⟩⟩⟩
 
 | Choice | Why |
 |---|---|
-| record outermost | whatever happens inside, there is one answer and one fate |
+| headers outside record | there every error is an answer, and has its fate |
+| record around everything else | whatever happens inside, there is one answer and one fate |
 | rate limit before everything else | whoever is over his quota costs nothing more, and gets no free answer |
 | bounds before anything waits | what is too large is refused at once; the wire holds bodies to the rest |
 | invalidate around everything that answers | a change makes copies worthless, whoever has carried it out |
@@ -40,6 +41,7 @@ from sidecar.pipeline.stages.deadline import TotalDeadline
 from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.fault import FaultStage
 from sidecar.pipeline.stages.guarded import Front, Guarded
+from sidecar.pipeline.stages.headers import headers_stages
 from sidecar.pipeline.stages.invalidate import InvalidateStage
 from sidecar.pipeline.stages.ladder import Ladder, Other
 from sidecar.pipeline.stages.rate_limit import RateFields, RateLimitStage
@@ -66,7 +68,8 @@ class Policy:
 
     Breaker, bulkhead, limiter, budget and store are the live objects, which several routes may share. `shadow` names
     those of `rate_limit`, `bulkhead` and `breaker` that only say what they would do. `invalidates` are the routes whose
-    copies a change through this one makes worthless; `others` the upstreams that `fallback` may ask.
+    copies a change through this one makes worthless; `others` the upstreams that `fallback` may ask. `breaker_header` is
+    the field of the answers that shows the state of `breaker`.
     """
 
     route: str
@@ -87,6 +90,7 @@ class Policy:
     retry: RetrySettings | None = None
     budget: RetryBudget | None = None
     breaker: Breaker | None = None
+    breaker_header: str | None = None
     bulkhead: Bulkhead | None = None
     fault: FaultSettings | None = None
     shadow: frozenset[str] = frozenset()
@@ -157,7 +161,9 @@ def assemble(policy: Policy, parts: Parts, seconds: Histogram, upstream: Call) -
 
 def _outside(policy: Policy, parts: Parts) -> list[Stage]:
     """Give what happens once, before anything waits."""
-    stages: list[Stage] = [RecordStage(parts.answers, parts.on_fault)]
+    shown = policy.breaker if "breaker" not in policy.shadow else None
+    stages = headers_stages(parts.answers.headers, parts.loop, parts.on_fault, shown, policy.breaker_header)
+    stages.append(RecordStage(parts.answers, parts.on_fault))
     if policy.rate_limit is not None:
         stages.append(
             RateLimitStage(
@@ -261,5 +267,6 @@ def answer_only(route: str, parts: Parts, answer: Callable[[Exchange], Reply]) -
     async def terminal(exchange: Exchange) -> Reply:
         return answer(exchange)
 
-    stage = RecordStage(parts.answers, parts.on_fault)
-    return Pipeline(route, compose([stage], terminal), (stage,))
+    stages = headers_stages(parts.answers.headers, parts.loop, parts.on_fault)
+    stages.append(RecordStage(parts.answers, parts.on_fault))
+    return Pipeline(route, compose(stages, terminal), tuple(stages))

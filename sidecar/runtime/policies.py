@@ -120,6 +120,7 @@ def policy(route: RouteConfig, config: Config, made: Guards, others: Mapping[str
         retry=_retry(retry) if retry is not None else None,
         budget=made.budgets.get(route.upstream) if budgeted else None,
         breaker=made.breakers.get(_name(route.breaker, route)),
+        breaker_header=_shown_by(route, config),
         bulkhead=made.bulkheads.get(_name(route.bulkhead, route)),
         fault=_fault(route.fault) if route.fault is not None else None,
         shadow=_shadows(route, config),
@@ -131,6 +132,12 @@ def _name(guard: BreakerConfig | BulkheadConfig | str | None, route: RouteConfig
     if guard is None:
         return ""
     return guard if isinstance(guard, str) else route.name
+
+
+def _shown_by(route: RouteConfig, config: Config) -> str | None:
+    """Give the field that shows the state of the route's breaker."""
+    breaker = config.breakers.get(route.breaker) if isinstance(route.breaker, str) else route.breaker
+    return breaker.header if breaker is not None else None
 
 
 def _shadows(route: RouteConfig, config: Config) -> frozenset[str]:

@@ -43,7 +43,16 @@ def registry(live: Live, rates: Rates | None = None) -> Registry:
 
 
 def _in_force(live: Live) -> tuple[object, ...]:
-    return live.loaded, live.recorder, live.pipelines, live.guards, live.upstreams, live.health, live.lag
+    return (
+        live.loaded,
+        live.recorder,
+        live.pipelines,
+        live.guards,
+        live.upstreams,
+        live.health,
+        live.lag,
+        live.tracer,
+    )
 
 
 def _families(live: Live, rates: Rates | None) -> Iterator[Family]:
@@ -260,6 +269,14 @@ def _program(live: Live) -> Iterator[Family]:
         _ONE,
         lambda: [live.log_dropped()],
     )
+    if (tracer := live.tracer) is not None:
+        yield counter(
+            "sidecar_trace_spans",
+            "Spans, by what became of them: sent to the collector, refused by it or lost on the way, or not even tried.",
+            ("result",),
+            [("exported",), ("failed",), ("dropped",)],
+            lambda: [tracer.exported, tracer.failed, tracer.dropped],
+        )
     changes = Counted(
         "sidecar_admin_requests_total", ("action", "outcome"), (), live.changes, words=lambda change: change
     )
@@ -274,6 +291,12 @@ def _config(live: Live) -> Iterator[Family]:
         ("route",),
         [(route,) for route in routes],
         lambda: [int(route in live.maintenance) for route in routes],
+    )
+    reloads = Counted(
+        "sidecar_config_reloads_total", ("result",), (), live.reloads, words=lambda word: (word,)
+    )
+    yield Family(
+        "sidecar_config_reloads", "counter", "Configurations given to the running program.", [reloads]
     )
     yield gauge(
         "sidecar_config_last_reload_successful",

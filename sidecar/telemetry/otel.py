@@ -1,9 +1,10 @@
-"""Traces by OTLP over HTTP: a span for each request, and below it one for each attempt (`spans.py` says what is in them).
+"""Traces by OTLP over HTTP: a span for each request, and below it one for each attempt (`spans.py` says what they tell).
 
-**Who is traced.** A trace that a caller began is followed as its `sampled` flag says; of those that begin here, `sample`
-are: by the lower half of their id (as OpenTelemetry's TraceIdRatioBased does), and the flag goes on to the upstream. The
-span of a request that begins a trace has the id that stands in the `traceparent` which was made for it; such ids begin
-with a mark of this process, which is how they are told from a caller's.
+**Who is traced.** A trace that a caller began is followed as its `sampled` flag says. A request without one begins one;
+`sample` of these are sampled: by the lower half of their id (as OpenTelemetry's TraceIdRatioBased does), and the flag
+goes on to the upstream either way, so that it does not decide anew. The span of a request that begins a trace has the id
+that stands in the `traceparent` which was made for it; such ids begin with a mark of this process, which is how they are
+told from a caller's.
 
 **What it costs.** A request that is not traced: finding the flag. One that is: its spans are made on the event loop from
 what the exchange knows anyway. All that can take long, encoding and sending, is done by the SDK's BatchSpanProcessor in a
@@ -14,9 +15,9 @@ nothing else; `close` waits for it for a moment only.
 The log is told when sending begins to fail and when it works again, not of each batch.
 """
 
-import secrets
 import threading
 from collections.abc import Callable, Mapping
+from random import getrandbits  # as the SDK does for its ids, which are no secrets
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +101,10 @@ class Tracer:
                 f"telemetry.otel needs what is not installed ({error.name}): pip install 'resilience-sidecar[otel]'"
             ) from error
         self._processor: Any = self._sdk.processor(self._sent)
-        self._mark = secrets.randbits(32) or 1
+        self._mark = getrandbits(32) or 1
         self._bound = round(sample * (_HALF + 1))
         self._scheme = scheme
-        self._open: dict[Exchange, _Request] = {}
+        self._open: dict[Exchange, _Request | None] = {}  # None: it is not traced
         self._given = 0
         self.dropped = 0
         self.faults = 0
@@ -120,8 +121,8 @@ class Tracer:
 
     def new_traceparent(self) -> bytes:
         """Give a new W3C trace context of version 00, sampled or not."""
-        trace_id = secrets.randbits(128) or 1
-        span_id = self._mark << 32 | secrets.randbits(32)
+        trace_id = getrandbits(128) or 1
+        span_id = self._mark << 32 | getrandbits(32)
         return b"00-%032x-%016x-%02x" % (trace_id, span_id, (trace_id & _HALF) < self._bound)
 
     def attempts_at(self, name: str, endpoint: Endpoint) -> Callable[[Exchange], "_Attempt | None"]:
@@ -131,7 +132,7 @@ class Tracer:
 
         def begin(exchange: Exchange) -> _Attempt | None:
             try:
-                request = self._open.get(exchange) or self._begin(exchange)
+                request = self._open[exchange] if exchange in self._open else self._begin(exchange)
                 return None if request is None else _Attempt(self, exchange, request, common, base)
             except Exception:  # noqa: BLE001 -- isolation: a request is worth more than its span
                 self.faults += 1
@@ -140,12 +141,19 @@ class Tracer:
         return begin
 
     def sink(self, inner: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
-        """Give what takes in finished exchanges: `inner` first, then their spans are ended."""
+        """Give what takes in finished exchanges, hands them to `inner`, and ends their spans."""
 
         def sink(exchange: Exchange) -> None:
-            inner(exchange)
+            request: _Request | None = None
             try:
-                self._finish(exchange)
+                request = self._open[exchange] if exchange in self._open else self._begin(exchange)
+                self._open.pop(exchange, None)
+            except Exception:  # noqa: BLE001 -- as above
+                self.faults += 1
+            inner(exchange)  # which finds the trace in the request
+            try:
+                if request is not None:
+                    self._finish(exchange, request)
             except Exception:  # noqa: BLE001 -- as above
                 self.faults += 1
 
@@ -162,7 +170,7 @@ class Tracer:
 
     def child(self, request: _Request) -> "SpanContext":
         """Give the context of a new span in the trace of `request`."""
-        return self._sdk.context(request.trace_id, secrets.randbits(64) or 1, is_remote=False)
+        return self._sdk.context(request.trace_id, getrandbits(64) or 1, is_remote=False)
 
     def send(self, span: "ReadableSpan") -> None:
         """Queue a span."""
@@ -197,16 +205,22 @@ class Tracer:
 
     def _begin(self, exchange: Exchange) -> _Request | None:
         """Give a request's place in its trace, None if it is not traced."""
-        read = trace_context(exchange.request.fields)
+        read = trace_context(exchange.request)
+        if read is None and not exchange.behind:
+            exchange.request.extra += ((b"traceparent", self.new_traceparent()),)
+            read = trace_context(exchange.request)
         if read is None or not read.sampled:
+            if not exchange.behind:
+                self._open[exchange] = None
             return None
         trace_id, parent_id = int(read.trace_id, 16), int(read.parent_id, 16)
         make = self._sdk.context
+        parent: SpanContext | None = None
         if parent_id >> 32 == self._mark:
-            context, parent = make(trace_id, parent_id, is_remote=False), None
+            context = make(trace_id, parent_id, is_remote=False)
         else:
             parent = make(trace_id, parent_id, is_remote=True)
-            context = make(trace_id, secrets.randbits(64) or 1, is_remote=False)
+            context = make(trace_id, getrandbits(64) or 1, is_remote=False)
         zero = time_ns() - int(exchange.clock() * 1e9)
         if (
             exchange.behind
@@ -215,11 +229,7 @@ class Tracer:
         request = self._open[exchange] = _Request(context, parent, zero)
         return request
 
-    def _finish(self, exchange: Exchange) -> None:
-        request = self._open.pop(exchange, None) or self._begin(exchange)
-        if request is None:
-            return
-        self._open.pop(exchange, None)
+    def _finish(self, exchange: Exchange, request: _Request) -> None:
         self.send(
             self.span(
                 spans.request_name(exchange),

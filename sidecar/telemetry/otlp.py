@@ -6,6 +6,7 @@ silent, and the log of the sidecar is told once when sending begins to fail and 
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Watched:
         self._inner = inner
         self._tell = tell
         self._failing = False
+        self._over = False
+        self._counting = threading.Lock()
         self.exported = 0
         self.failed = 0
         self.taken = 0
@@ -46,13 +49,9 @@ class Watched:
         try:
             result = self._inner.export(batch)
         finally:
-            if getattr(result, "name", "") == "SUCCESS":
-                self.exported += len(batch)
-                self._say(failing=False)
-            else:
-                self.failed += len(batch)
-                self._say(failing=True)
-            self.taken += len(batch)
+            with self._counting:
+                if not self._over:
+                    self._count(len(batch), sent=getattr(result, "name", "") == "SUCCESS")
         return result
 
     def shutdown(self) -> None:
@@ -63,9 +62,18 @@ class Watched:
         return True
 
     def give_up(self) -> None:
-        """Wait no more between attempts to send."""
-        self._tell = None
+        """Wait no more between attempts to send, and count no more: what is not taken by now is lost."""
+        with self._counting:
+            self._over = True
         self._inner.shutdown()
+
+    def _count(self, spans: int, *, sent: bool) -> None:
+        self.taken += spans
+        if sent:
+            self.exported += spans
+        else:
+            self.failed += spans
+        self._say(failing=not sent)
 
     def _say(self, *, failing: bool) -> None:
         if failing is not self._failing:
@@ -93,7 +101,8 @@ class Sdk:
 
         for name in _LIBRARIES:
             logger = logging.getLogger(name)
-            logger.addHandler(logging.NullHandler())
+            if not logger.handlers:
+                logger.addHandler(logging.NullHandler())
             logger.propagate = False
         self._trace = trace
         self._span = ReadableSpan

@@ -117,7 +117,8 @@ def _client(dsn: str, environment: str, sample: float) -> Any:
         ) from error
     for name in ("sentry_sdk", "urllib3"):  # their own words about a dead Sentry would go to stderr
         logger = logging.getLogger(name)
-        logger.addHandler(logging.NullHandler())
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
         logger.propagate = False
     client: Any = Client
     try:

@@ -36,7 +36,17 @@ routes:
 """
 WITH_WARNING = GOOD.replace("routes:", "  spare: {url: http://127.0.0.1:9001}\nroutes:")
 BROKEN = GOOD.replace("upstream: app}", "upstream: ap, retries: 3}")
-HEAVY = {"aiohttp", "asyncio", "httptools", "prometheus_client", "pydantic", "structlog", "uvloop", "yaml"}
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "httptools",
+    "prometheus_client",
+    "pydantic",
+    "rich",
+    "structlog",
+    "uvloop",
+    "yaml",
+}
 
 
 def run(*args: str, program: str = "python -m sidecar", **env: str) -> subprocess.CompletedProcess[str]:
@@ -146,6 +156,7 @@ def test_every_command_of_this_version_is_there() -> None:
         ["run", "a.yaml", "--listen", "127.0.0.1:8080"],
         ["run", "--config", "a.yaml", "--listen", "127.0.0.1:8080"],
         ["run", "--config", "a.yaml", "--ops", "127.0.0.1:9900"],
+        ["run", "a.yaml", "--admin", "off"],
         ["check"],
         ["check", "a.yaml", "--format", "xml"],
         ["config"],

@@ -97,7 +97,7 @@ def mutated(draw: st.DrawFn) -> str:
 def test_a_damaged_file_is_a_configuration_or_is_refused_in_the_one_form(text: str) -> None:
     loaded = load(text)
 
-    if loaded is not None:
+    if loaded is not None and SECRET not in effective(loaded):
         assert load_text(effective(loaded), env={}).digest == loaded.digest
 
 
@@ -132,7 +132,8 @@ LISTENERS = st.fixed_dictionaries(
     {},
     optional={
         "traffic": st.sampled_from(["0.0.0.0:8080", ":0", "[::1]:80", "unix:///a", "${HOST}:81"]),
-        "ops": st.sampled_from([":0", "localhost:9901", "[::]:9902", "unix:///b c"]),
+        "ops": st.sampled_from([":0", "localhost:9911", "[::]:9902", "unix:///b c"]),
+        "admin": st.sampled_from(["off", "localhost:0", "[::1]:9903", "unix:///c"]),
     },
 )
 OTHERS = {
@@ -153,6 +154,49 @@ OTHERS = {
     "errors": st.fixed_dictionaries(
         {}, optional={"format": st.sampled_from(["auto", "problem+json", "seed", "text"])}
     ),
+    "headers": st.sampled_from(["minimal", "seed", "off"]),
+    "admin": st.fixed_dictionaries(
+        {},
+        optional={
+            "token": st.sampled_from(["0123456789abcdef", "${A}23456789abcdef0"]),
+            "hosts": st.lists(st.sampled_from(["a.example", "b_c:80", "[::1]:1", "${HOST}"])),
+        },
+    ),
+    "telemetry": st.just("off")
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "otel": st.just("off")
+            | st.fixed_dictionaries(
+                {
+                    "endpoint": st.sampled_from(
+                        ["http://c:4318", "https://${HOST}/v1/traces", "http://[::1]/"]
+                    )
+                },
+                optional={
+                    "service_name": st.sampled_from(["a", "é b"]),
+                    "sample": st.sampled_from(["0%", "12.5%", "100%"]),
+                    "headers": st.just({"X-A": "b"}),
+                    "timeout": DURATIONS,
+                },
+            ),
+            "sentry": st.just("off")
+            | st.fixed_dictionaries(
+                {"dsn": st.sampled_from(["https://a1@s.example/7", "http://k@${HOST}/${A}"])},
+                optional={"environment": st.just("live"), "sample": st.just("50%")},
+            ),
+        },
+    ),
+    "log": st.fixed_dictionaries(
+        {},
+        optional={
+            "format": st.sampled_from(["auto", "json", "console"]),
+            "level": st.sampled_from(["debug", "info", "warning", "error"]),
+            "sample": st.sampled_from(["0%", "0.5%", "${A}%"]),
+            "query": st.booleans(),
+        },
+    ),
+    "reload": st.fixed_dictionaries({}, optional={"watch": st.booleans()}),
     "access_log": st.sampled_from(["off", "errors", "all"]),
     "records": st.integers(0, 10**5) | st.just("${A}"),
     "trusted_proxies": st.lists(st.sampled_from(["10.0.0.0/8", "192.0.2.7", "fd00::/8", "0.0.0.0/0"])),
@@ -176,6 +220,22 @@ UPSTREAMS = st.fixed_dictionaries(
         "connect_timeout": DURATIONS,
         "max_connections": st.integers(1, 10**5),
         "idle_timeout": DURATIONS,
+        "health": st.just("off")
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "path": st.sampled_from(["/", "/health?a=b&c", "/${HOST}"]),
+                "method": st.sampled_from(["GET", "HEAD"]),
+                "host": st.sampled_from(["a.example", "b:80", "${HOST}"]),
+                "interval": st.sampled_from(["1s", "1m", "${A}h"]),
+                "timeout": st.sampled_from(["10ms", "1s"]),
+                "expect": st.sampled_from([200, "200-399", "100-599"])
+                | st.lists(st.sampled_from([200, 404, "200-299", "250-350", "503-503"]), min_size=1),
+                "fall": st.integers(1, 100) | st.just("${A}"),
+                "rise": st.integers(1, 100),
+                "jitter": st.sampled_from(["0%", "50%", "${A}%"]),
+            },
+        ),
     },
 )
 
@@ -235,6 +295,7 @@ BREAKERS = st.fixed_dictionaries(
                 "max_wait": DURATIONS,
             },
         ),
+        "header": st.sampled_from(["off", "X-A-Status", "x-b-status"]),
         "mode": MODES,
         "preset": st.sampled_from(sorted(PRESETS["breaker"])),
     },
@@ -372,7 +433,7 @@ def right(draw: st.DrawFn) -> dict[str, Any]:
         "defaults": defaults,
         "version": 1,
         "upstreams": upstreams,
-        "breakers": {NAMED_BREAKER: draw(BREAKERS)},
+        "breakers": {NAMED_BREAKER: draw(BREAKERS) | {"header": "X-Shared-Status"}},
         "bulkheads": {NAMED_BULKHEAD: draw(BULKHEADS)},
         "routes": routes,
     }

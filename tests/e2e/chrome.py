@@ -1,11 +1,11 @@
 """A headless browser that a test drives over the DevTools protocol: click, type, press keys, look, take pictures.
 
-    with chrome(folder) as browser:
-        tab = browser.open("http://127.0.0.1:9901/")
+    with chrome(folder) as browser, browser.open("http://127.0.0.1:9901/") as tab:
         tab.until("document.title", "All is well")
         tab.press("Tab")
 
-Whatever the page logs as an error (an exception, a breach of its Content-Security-Policy) is in `Tab.errors`.
+Whatever the page logs as an error (an exception, a breach of its Content-Security-Policy) is in `Tab.errors`, and what it
+asked for in `Tab.requests`.
 """
 
 import base64
@@ -42,6 +42,7 @@ class Tab:
         self._socket = socket
         self._number = 0
         self.errors: list[str] = []
+        self.requests: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.do(f"{domain}.enable")
 
@@ -59,7 +60,9 @@ class Tab:
 
     def _note(self, said: dict[str, Any]) -> None:
         params = said.get("params", {})
-        if said.get("method") == "Runtime.exceptionThrown":
+        if said.get("method") == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif said.get("method") == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
         elif said.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
@@ -137,6 +140,11 @@ class Tab:
             uploadThroughput=-1,
         )
 
+    def close(self) -> None:
+        """Close the page, as a person closes a tab."""
+        self.do("Page.close")
+        self._socket.close()
+
     def picture(self, file: Path, *, whole: bool = True) -> Path:
         """Save what there is to see."""
         got = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
@@ -149,22 +157,20 @@ class Chrome:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._sockets: list[ClientConnection] = []
 
-    def open(self, url: str) -> Tab:
-        """Open a page."""
+    @contextmanager
+    def open(self, url: str) -> Iterator[Tab]:
+        """Open a page until the block ends."""
         made = urllib.request.Request(f"http://{self._address}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(made, timeout=WITHIN) as answer:
             target = json.load(answer)
         socket = connect(target["webSocketDebuggerUrl"], max_size=_LONGEST, open_timeout=WITHIN)
-        self._sockets.append(socket)
         tab = Tab(socket)
-        tab.go(url)
-        return tab
-
-    def close(self) -> None:
-        for socket in self._sockets:
-            socket.close()
+        try:
+            tab.go(url)
+            yield tab
+        finally:
+            tab.close()
 
 
 @contextmanager
@@ -173,11 +179,7 @@ def chrome(folder: Path) -> Iterator[Chrome]:
     profile = folder / "chrome"
     args = [need("chromium"), *QUIET, f"--user-data-dir={profile}", "about:blank"]
     with Child(args, env={"HOME": str(folder)}) as child:
-        browser = Chrome(until(_address(profile, child), "the port of the browser"))
-        try:
-            yield browser
-        finally:
-            browser.close()
+        yield Chrome(until(_address(profile, child), "the port of the browser"))
 
 
 def _address(profile: Path, child: Child) -> Callable[[], str]:

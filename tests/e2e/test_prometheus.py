@@ -157,7 +157,9 @@ def test_every_query_of_the_dashboard_has_something_to_show(address: str, panel:
 
 def test_the_variables_and_annotations_of_the_dashboard_have_values(address: str) -> None:
     for variable in DASHBOARD["templating"]["list"][1:]:
-        metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr] -- a value that is none fails here
+        found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"])
+        assert found is not None
+        metric, label = found.groups()
         values = get(address, f"/api/v1/label/{label}/values", **{"match[]": resolved(metric)})
         assert values, variable["name"]
     for annotation in DASHBOARD["annotations"]["list"]:

@@ -199,8 +199,8 @@ def test_a_dead_collector_and_a_dead_sentry_slow_nothing_and_nobody(
     app: App, tmp_path: Path, kind: str
 ) -> None:
     with dead(kind) as address:
-        more = f"telemetry: {{otel: {{endpoint: 'http://{address}'}}, sentry: {{dsn: 'http://key@{address}/1'}}}}"
-        with _faulty(config(app.url, more=more), tmp_path) as proxy:
+        more = f"telemetry: {{otel: {{endpoint: 'http://{address}'}}, sentry: {{dsn: '${{SENTRY_DSN}}'}}}}"
+        with _faulty(config(app.url, more=more), tmp_path, f"http://key@{address}/1") as proxy:
             slowest = 0.0
             for number in range(600):
                 began = monotonic()
@@ -220,10 +220,10 @@ def test_a_dead_collector_and_a_dead_sentry_slow_nothing_and_nobody(
 
 
 @contextmanager
-def _faulty(text: str, folder: Path) -> Iterator[Sidecar]:
+def _faulty(text: str, folder: Path, dsn: str) -> Iterator[Sidecar]:
     """Run a sidecar with a fault in it."""
     command = arguments(text, folder)
-    with Sidecar([sys.executable, "-c", _FAULTY, *command[3:]]) as proxy:
+    with Sidecar([sys.executable, "-c", _FAULTY, *command[3:]], env={"SENTRY_DSN": dsn}) as proxy:
         proxy.take_addresses(proxy.first_json("traffic"))
         yield proxy
         assert proxy.stop() == 0
@@ -231,8 +231,8 @@ def _faulty(text: str, folder: Path) -> Iterator[Sidecar]:
 
 def test_a_fault_is_told_to_sentry_without_what_nobody_may_know(app: App, tmp_path: Path) -> None:
     with sentry() as there:
-        more = f"telemetry: {{sentry: {{dsn: '{there.dsn}', environment: blue}}}}"
-        with _faulty(config(app.url, more=more), tmp_path) as proxy:
+        more = "telemetry: {sentry: {dsn: '${SENTRY_DSN}', environment: blue}}"
+        with _faulty(config(app.url, more=more), tmp_path, there.dsn) as proxy:
             answer = ask(
                 proxy.traffic,
                 "/boom?token=hunter2",

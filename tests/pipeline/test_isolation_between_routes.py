@@ -21,6 +21,7 @@ from sidecar.pipeline.stages.deadline import TotalDeadline
 from sidecar.pipeline.stages.fallback import FallbackStage
 from sidecar.pipeline.stages.fault import FaultStage
 from sidecar.pipeline.stages.guarded import Front, Guarded
+from sidecar.pipeline.stages.headers import HideStage, ShowStage
 from sidecar.pipeline.stages.invalidate import InvalidateStage
 from sidecar.pipeline.stages.ladder import Ladder
 from sidecar.pipeline.stages.rate_limit import RateLimitStage
@@ -120,6 +121,7 @@ def a_whole_route(upstream: Call, name: str = "a-route") -> Whole:
     ladder = Ladder(name, loops["fallback"].loop, now, store)
     attempt = loops["attempt"]
     stages: list[Stage] = [
+        ShowStage(parts.loop, parts.on_fault, breaker, "X-State", everything=True),
         RecordStage(parts.answers, parts.on_fault),
         RateLimitStage(limiter, loops["rate limit"].loop, route=name),
         Bounds(idle=60, lifetime=None, max_body=1000),
@@ -158,7 +160,9 @@ async def test_no_stage_is_left_out_here() -> None:
     """A stage that is new joins `a_whole_route`, and the faults below."""
     stages = a_whole_route(Upstream()).route.pipeline.stages
 
-    assert {type(stage) for stage in stages} == concrete(Stage) - {Front, Guarded}  # which stand for others
+    stand_for_others = {Front, Guarded}
+    instead_of_another = {HideStage}
+    assert {type(stage) for stage in stages} == concrete(Stage) - stand_for_others - instead_of_another
 
 
 # --- a fault is one request's ---

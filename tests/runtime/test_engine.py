@@ -67,6 +67,7 @@ def test_every_key_of_a_route_reaches_its_pipeline() -> None:
     made_of_several = {
         "rate_limit_key",
         "rate_limit_fields",
+        "breaker_header",
         "budget",
         "store",
         "invalidates",

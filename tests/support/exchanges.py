@@ -18,7 +18,7 @@ from typing import Any, TypedDict, Unpack
 from sidecar.counts import Histogram
 from sidecar.errors import ClientGone, RequestError
 from sidecar.message import Body, Fields, Headers, Reply, Request
-from sidecar.pipeline.answers import Answers, Format
+from sidecar.pipeline.answers import Answers, Format, HeadersMode
 from sidecar.pipeline.assemble import Parts, Pipeline, Policy, assemble
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Call
@@ -70,6 +70,7 @@ class Settings(TypedDict, total=False):
     retry: RetrySettings
     budget: RetryBudget
     breaker: Breaker
+    breaker_header: str
     bulkhead: Bulkhead
     fault: FaultSettings
     shadow: frozenset[str]
@@ -133,14 +134,16 @@ def an_exchange(
 
 
 def some_parts(
-    fmt: Format = "problem+json", on_fault: Callable[[Exchange, Exception], None] | None = None
+    fmt: Format = "problem+json",
+    on_fault: Callable[[Exchange, Exception], None] | None = None,
+    headers: HeadersMode = "minimal",
 ) -> Parts:
     """Make what all routes share. Unless `on_fault` takes them, unforeseen exceptions fail the test."""
     loop = asyncio.get_running_loop()
     return Parts(
         loop,
         loop.time,
-        Answers(fmt),
+        Answers(fmt, headers),
         on_fault or _raise,
         spawn=Background(loop).spawn,
         chance=lambda: 0.5,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sidecar.message import Fields, Headers
+from sidecar.message import Fields, Headers, Request
 from sidecar.telemetry.ids import TraceContext, request_ids, trace_context, traceparent
 
 
@@ -63,7 +63,7 @@ def test_the_trace_of_a_request_is_read_wherever_it_stands(
 ) -> None:
     value = b"-".join([version, TRACE, PARENT, flags])
 
-    read = trace_context(Fields([*before, (name, value), (b"Last", b"1")]))
+    read = trace_context(Request(b"GET", b"/", Fields([*before, (name, value), (b"Last", b"1")])))
 
     assert read == TraceContext(TRACE.decode(), PARENT.decode(), sampled)
 
@@ -80,12 +80,19 @@ def test_the_trace_of_a_request_is_read_wherever_it_stands(
     ],
 )
 def test_without_a_trace_there_is_none(fields: Headers) -> None:
-    assert trace_context(Fields(fields)) is None
+    assert trace_context(Request(b"GET", b"/", Fields(fields))) is None
 
 
 def test_what_we_make_we_can_read() -> None:
     made = traceparent()
 
-    assert trace_context(Fields([(b"traceparent", made)])) == TraceContext(
+    assert trace_context(Request(b"GET", b"/", Fields([(b"traceparent", made)]))) == TraceContext(
         made[3:35].decode(), made[36:52].decode(), sampled=False
     )
+
+
+def test_a_trace_that_was_begun_here_stands_beside_the_fields() -> None:
+    request = Request(b"GET", b"/", Fields([(b"Accept", b"*/*")]))
+    request.extra = ((b"X-Retry-Attempt", b"1"), (b"traceparent", b"-".join([b"00", TRACE, PARENT, b"01"])))
+
+    assert trace_context(request) == TraceContext(TRACE.decode(), PARENT.decode(), sampled=True)

@@ -144,6 +144,7 @@ NAMES = {
     "sidecar_memory_limit_bytes": "",
     "sidecar_log_lines_dropped_total": "",
     "sidecar_admin_requests_total": "action outcome",
+    "sidecar_config_reloads_total": "result",
     "sidecar_config_last_reload_successful": "",
     "sidecar_config_last_reload_timestamp_seconds": "",
     "sidecar_config_info": "hash",
@@ -386,12 +387,13 @@ def test_probes_tell_whether_an_upstream_is_well() -> None:
 
 
 @in_virtual_time
-async def test_routes_under_maintenance_and_what_admin_requests_changed_are_shown() -> None:
+async def test_maintenance_reloads_and_what_admin_requests_changed_are_shown() -> None:
     live = everything()
     metrics = registry(live)
     live.maintenance["bare"] = Maintained(0.0, 30.0)
     live.changes["reset", "done"] = 2
     live.changes["maintenance", "refused"] = 1
+    live.reloads["refused"] = 3
 
     series = scrape(metrics)
 
@@ -399,6 +401,8 @@ async def test_routes_under_maintenance_and_what_admin_requests_changed_are_show
     assert value(series, "sidecar_maintenance", route="orders") == 0
     assert value(series, "sidecar_admin_requests_total", action="reset", outcome="done") == 2
     assert value(series, "sidecar_admin_requests_total", action="maintenance", outcome="refused") == 1
+    assert value(series, "sidecar_config_reloads_total", result="refused") == 3
+    assert value(series, "sidecar_config_reloads_total", result="ok") == 0
 
 
 @in_virtual_time
@@ -416,6 +420,7 @@ async def test_who_should_get_no_traffic_says_so() -> None:
 @in_virtual_time
 async def test_the_lag_of_the_event_loop_is_shown() -> None:
     live = everything()
+    assert live.lag is not None
     live.lag.seconds.observe(0.2)
 
     series = scrape(live)

@@ -13,13 +13,14 @@ from sidecar.config.address import parse_endpoint
 from sidecar.config.load import load_text
 from sidecar.counts import Histogram
 from sidecar.errors import ConnectFailed, Disconnected, StartFailed
-from sidecar.message import Headers, Request
+from sidecar.message import Headers, Reply, Request
 from sidecar.pipeline.assemble import Policy, assemble
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import compose
 from sidecar.pipeline.stages.trace import TraceStage
 from sidecar.policy.breaker import Breaker, BreakerSettings
 from sidecar.policy.retry import RetrySettings
+from sidecar.telemetry.ids import TraceContext, trace_context
 from sidecar.telemetry.otel import Tracer, make_tracer
 from sidecar.version import VERSION
 from tests.support.exchanges import Got, Route, a_request, some_parts
@@ -210,13 +211,13 @@ def test_what_the_upstream_says_of_its_caller_is_no_error(status: int, error: bo
     assert [span.error for span in there.spans()] == [error] * 2
 
 
-@pytest.mark.parametrize("traceparent", [NOT_SAMPLED, None])
-def test_what_its_caller_does_not_trace_is_not_traced(traceparent: bytes | None) -> None:
-    with traced(sample=1.0) as (tracer, there):
+@pytest.mark.parametrize(("traceparent", "sample"), [(NOT_SAMPLED, 1.0), (None, 0.0)])
+def test_what_is_not_sampled_has_no_span(traceparent: bytes | None, sample: float) -> None:
+    with traced(sample=sample) as (tracer, there):
 
         @in_virtual_time
         async def play() -> None:
-            await ask(tracer, a_call(traceparent), answer(200))
+            await ask(tracer, a_call(traceparent), fail(ConnectFailed()), answer(200), retry=RetrySettings())
 
         play()
 
@@ -224,7 +225,51 @@ def test_what_its_caller_does_not_trace_is_not_traced(traceparent: bytes | None)
     assert tracer.exported == 0
 
 
-def test_a_trace_that_begins_here_has_no_parent() -> None:
+@pytest.mark.parametrize(("sample", "flags"), [(0.0, b"00"), (1.0, b"01")])
+def test_a_request_without_a_trace_begins_one_and_the_upstream_is_told(sample: float, flags: bytes) -> None:
+    with traced(sample=sample) as (tracer, there):
+        request = a_call(None)
+        sent: list[bytes] = []
+
+        async def noting(exchange: Exchange) -> Reply:
+            sent.extend(value for name, value in exchange.request.extra if name == b"traceparent")
+            raise ConnectFailed
+
+        @in_virtual_time
+        async def play() -> None:
+            route = compose([TraceStage(tracer.attempts_at("db", parse_endpoint("http://db:9000")))], noting)
+            exchange = Exchange(
+                request, "orders", asyncio.get_running_loop().time, tracer.sink(lambda _: None)
+            )
+            for _ in range(2):
+                with pytest.raises(ConnectFailed):
+                    await route(exchange)
+            exchange.finish(ConnectFailed())
+
+        play()
+
+    assert [each[53:] for each in sent] == [flags] * 2
+    assert len({each[3:35] for each in sent}) == 1, "one trace"
+    assert len({each[36:52] for each in sent}) == (2 if flags == b"01" else 1), "a parent for each attempt"
+    assert [(span.kind, span.parent == "") for span in there.spans()] == (
+        [("server", True), ("client", False), ("client", False)] if flags == b"01" else []
+    )
+
+
+def test_the_record_of_a_request_finds_the_trace_that_was_begun_for_it() -> None:
+    with traced() as (tracer, there):
+        found: list[TraceContext | None] = []
+        sink = tracer.sink(lambda exchange: found.append(trace_context(exchange.request)))
+        exchange = Exchange(a_call(None), "orders", monotonic, sink)
+        exchange.finish(None)
+
+    (context,) = found
+    (span,) = there.spans()
+    assert context is not None
+    assert (context.trace_id, context.parent_id) == (span.trace, span.id)
+
+
+def test_a_trace_whose_context_was_made_by_the_wire_has_no_parent() -> None:
     with traced() as (tracer, there):
         made = tracer.new_traceparent()
 
@@ -238,6 +283,30 @@ def test_a_trace_that_begins_here_has_no_parent() -> None:
     _, trace, span, flags = made.decode().split("-")
     assert (request.trace, request.id, request.parent, flags) == (trace, span, "", "01")
     assert (attempt.trace, attempt.parent) == (trace, span)
+
+
+@pytest.mark.parametrize(("traceparent", "parents"), [(SAMPLED, [CALLER]), (NOT_SAMPLED, []), (None, [])])
+def test_what_is_fetched_behind_an_answer_stands_beside_the_request_that_caused_it(
+    traceparent: bytes | None, parents: list[str]
+) -> None:
+    with traced() as (tracer, there):
+
+        @in_virtual_time
+        async def play() -> None:
+            route = compose(
+                [TraceStage(tracer.attempts_at("db", parse_endpoint("http://db:9000")))],
+                Upstream(answer(200)),
+            )
+            exchange = Exchange(
+                a_call(traceparent), "orders", asyncio.get_running_loop().time, lambda _: None
+            )
+            exchange.behind = True
+            (await route(exchange)).close()
+
+        play()
+        assert tracer._open == {}
+
+    assert [span.parent for span in there.spans()] == parents
 
 
 @pytest.mark.parametrize(("sample", "low", "high"), [(0.0, 0, 0), (0.25, 400, 600), (1.0, 2000, 2000)])

@@ -17,20 +17,20 @@ there and on our own errors. That is what the other stages say anyhow, so there 
 | `X-Content-Type-Options` | `nosniff`, unless the answer has such a field already |
 | `X-Frame-Options` | `DENY`, unless the answer has such a field already |
 
-`off`: nothing that tells of the inside; of the above only `Retry-After` and `Age`, which callers and caches need. The body
-of an error says what it is all the same: `errors.format` is about that.
+`off`: nothing that tells of the inside; of the above only `Retry-After` and `Age`, which callers and caches need. The
+body of an error says what it is all the same: `errors.format` is about that.
 
 A breaker's `header` was asked for by name, so it is there in `minimal` too, but not in `off`. The state is that of the
 moment in which the head of the answer goes out. A breaker in shadow shows nothing: it changes no byte of an answer.
 
-**Degraded** is an answer that stands in for a failure or is one (`failed`), whether it is ours or the service's own 5xx,
+**Degraded** is an answer that stands in for a failure or is one, whether it is ours or the service's own 5xx,
 and any other whose route's breaker is not CLOSED. What is wrong with the request itself, or with how often its caller
 asks, is no failure of the system.
 
-**Whose word it is.** Who reads one of these fields must be able to take it for ours. So wherever we say something under a
-name, what the service has said under it is taken away; with `off`, so are the names that only a sidecar has, since there
-may be another one behind us: `X-System-Degraded`, `X-Circuit-Breaker`, `X-Fallback-Source`, `X-Upstream-Attempts`.
-`Cache-Status`, `Proxy-Status` and quotas of the service's own are its own, and pass.
+**Whose word it is.** Who reads one of these fields must be able to take it for ours. So what the service, or another
+sidecar before it, has said in them is taken away: with `seed` and `off` under the names that only a sidecar uses
+(`X-System-Degraded`, `X-Circuit-Breaker`, `X-Fallback-Source`, `X-Upstream-Attempts`), and in every mode under the name
+that a breaker shows itself by. `Cache-Status`, `Proxy-Status` and quotas of the service's own are its own, and pass.
 
 Interim answers (1xx) are not touched, but for 101, which is the last of its kind that is HTTP.
 
@@ -39,9 +39,11 @@ no request could be read, has no stages either: `Answers` says there the part th
 """
 
 import asyncio
+from collections.abc import Callable
 
 from sidecar.errors import ClientError, RateLimited
-from sidecar.message import Fields, Reply
+from sidecar.fate import Fate
+from sidecar.message import NO_FIELDS, Fields, Reply
 from sidecar.pipeline.answers import DEGRADED, DENY, NOSNIFF, HeadersMode
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
@@ -50,7 +52,9 @@ from sidecar.policy.breaker import Breaker, State
 __all__ = ["HideStage", "ShowStage", "headers_stages"]
 
 _Pairs = tuple[tuple[bytes, bytes], ...]
+_OnFault = Callable[[Exchange, Exception], None]
 
+_OK = Fate.OK  # read for each request: a global is quicker than a member of an Enum
 # Plain strings: hashing a member of an Enum calls Python code.
 _GOOD = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced"})
 
@@ -71,10 +75,16 @@ _INSIDE = frozenset(
     }
 )
 _OTHERS = tuple([name.lower() for name in _SIDECARS])
+_NOSNIFF, _DENY = NOSNIFF[0].lower(), DENY[0].lower()
+_X = (b"X-", b"x-")
 
 
 def headers_stages(
-    mode: HeadersMode, loop: asyncio.AbstractEventLoop, breaker: Breaker | None = None, named: str | None = None
+    mode: HeadersMode,
+    loop: asyncio.AbstractEventLoop,
+    on_fault: _OnFault,
+    breaker: Breaker | None = None,
+    named: str | None = None,
 ) -> list[Stage]:
     """Give the stages that `mode` asks for, none or one. `named` is the field that shows the state of `breaker`.
 
@@ -83,35 +93,62 @@ def headers_stages(
     if mode == "off":
         return [HideStage()]
     if mode == "seed" or (breaker is not None and named is not None):
-        return [ShowStage(loop, breaker, named, everything=mode == "seed")]
+        return [ShowStage(loop, on_fault, breaker, named, everything=mode == "seed")]
     return []
 
 
-class ShowStage(Stage):
-    """Says how the system is. Without `everything` that is the field `named` alone.
+class _Sieve(Stage):
+    """Takes the fields called `ours` (lower case) from what the service says.
 
-    All that it may ever say is rendered when it is made.
+    The last section is remembered: they come again and again, and reading one takes longer than all else here.
     """
 
-    __slots__ = ("_breaker", "_everything", "_good", "_hint", "_lines", "_loop", "_named", "_ours")
+    __slots__ = ("_alike", "_clean", "_last", "_ours", "_theirs")
+
+    def __init__(self, ours: tuple[bytes, ...]) -> None:
+        self._ours = ours
+        self._alike = all(name.startswith(b"x-") for name in ours)
+        self._last = self._clean = NO_FIELDS
+        self._theirs = 0
+
+    def _read(self, fields: Fields) -> None:
+        """Read a section: what is left of it, and which of the fields for browsers it has (1 and 2)."""
+        self._last = self._clean = fields
+        self._theirs = 0
+        wire = fields.wire
+        if self._alike and not (wire[:2] in _X or b"\nX-" in wire or b"\nx-" in wire):
+            return
+        names = {name.lower() for name, _ in fields.pairs}
+        if not names.isdisjoint(self._ours):
+            self._clean = fields.without(*self._ours)
+        self._theirs = (_NOSNIFF in names) + 2 * (_DENY in names)
+
+
+class ShowStage(_Sieve):
+    """Says how the system is. Without `everything` that is the state of `breaker` in the field `named`, and no more.
+
+    All that it may ever say is rendered when it is made. A fault here costs an answer these fields, and is told to
+    `on_fault`: outside `record` nobody would make an answer of it.
+    """
+
+    __slots__ = ("_breaker", "_everything", "_good", "_lines", "_loop", "_named", "_on_fault")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        on_fault: _OnFault,
         breaker: Breaker | None,
         named: str | None,
         *,
         everything: bool,
     ) -> None:
         self._loop = loop
+        self._on_fault = on_fault
         self._breaker = breaker
-        self._named = name = None if named is None or breaker is None else named.encode()
+        self._named = None if named is None or breaker is None else named.encode()
         self._everything = everything
-        ours = [DEGRADED, _CIRCUIT] if everything else []
-        self._ours = tuple([each.lower() for each in (*ours, *([name] if name is not None else []))])
-        theirs = (*self._ours, *((NOSNIFF[0].lower(), DENY[0].lower()) if everything else ()))
-        # A section that has none of these bytes in it has none of the fields: most answers are done with one look.
-        self._hint = b"x-" if all(each.startswith(b"x-") for each in theirs) else b""
+        own = () if self._named is None else (self._named.lower(),)
+        super().__init__((*_OTHERS, *own) if everything else own)
         self._lines = {
             (degraded, state.value): self._render(state, degraded=degraded)
             for state in State
@@ -135,28 +172,19 @@ class ShowStage(Stage):
     async def __call__(self, exchange: Exchange) -> Reply:
         """Give the reply, with what there is to say on it."""
         reply = await self.next(exchange)
-        wire = reply.fields.wire.lower()
-        theirs = self._sift(reply, wire) if self._hint in wire else 0
-        breaker = self._breaker
-        fate = exchange.fate
-        if (breaker is None or breaker.passing) and fate is not None and fate._value_ in _GOOD:
-            reply.extra += self._good[theirs]
-        else:
-            self._tell(exchange, reply, theirs)
+        try:
+            fields = reply.fields
+            if fields is not self._last:
+                self._read(fields)
+            reply.fields = self._clean
+            breaker, fate = self._breaker, exchange.fate
+            if (breaker is None or breaker.passing) and (fate is _OK or _is_good(fate)):
+                reply.extra += self._good[self._theirs]
+            else:
+                self._tell(exchange, reply, self._theirs)
+        except Exception as fault:  # noqa: BLE001 -- isolation: there is an answer, and the client gets it
+            self._on_fault(exchange, fault)
         return reply
-
-    def _sift(self, reply: Reply, wire: bytes) -> int:
-        """Take away what was said under our names; tell which of the fields for browsers are there: 1 + 2."""
-        for name in self._ours:
-            if name in wire:
-                reply.fields = reply.fields.without(*self._ours)
-                break
-        theirs = 0
-        if NOSNIFF[0].lower() in wire and _has(reply.fields, NOSNIFF[0]):
-            theirs += 1
-        if DENY[0].lower() in wire and _has(reply.fields, DENY[0]):
-            theirs += 2
-        return theirs
 
     def _tell(self, exchange: Exchange, reply: Reply, theirs: int) -> None:
         """Say how it is where not all is well, once: the answer may say something of it already."""
@@ -164,7 +192,7 @@ class ShowStage(Stage):
         if breaker is not None and not breaker.passing:
             breaker.refusal(self._loop.time())  # brings the time
             state = breaker.state
-        degraded = state is not State.CLOSED or failed(exchange)
+        degraded = state is not State.CLOSED or _failed(exchange)
         said = self._lines[degraded, state.value][theirs]
         names = {name for name, _ in said}
         reply.extra = (*[pair for pair in reply.extra if pair[0] not in names], *said)
@@ -175,18 +203,23 @@ class ShowStage(Stage):
         return f"headers{' seed' if self._everything else ''}{name}"
 
 
-class HideStage(Stage):
+class HideStage(_Sieve):
     """Says nothing of the inside, and lets no other sidecar do so."""
 
     __slots__ = ()
 
+    def __init__(self) -> None:
+        super().__init__(_OTHERS)
+
     async def __call__(self, exchange: Exchange) -> Reply:
         """Give the reply, without what was said on it."""
         reply = await self.next(exchange)
-        reply.extra = tuple([pair for pair in reply.extra if pair[0] not in _INSIDE])
-        wire = reply.fields.wire.lower()
-        if b"x-" in wire and any(name in wire for name in _OTHERS):
-            reply.fields = reply.fields.without(*_OTHERS)
+        fields = reply.fields
+        if fields is not self._last:
+            self._read(fields)
+        reply.fields = self._clean
+        if len(reply.extra) > 1:  # X-Request-ID is always there
+            reply.extra = tuple([pair for pair in reply.extra if pair[0] not in _INSIDE])
         return reply
 
     def describe(self) -> str:
@@ -194,13 +227,10 @@ class HideStage(Stage):
         return "headers off"
 
 
-def failed(exchange: Exchange) -> bool:
+def _is_good(fate: Fate | None) -> bool:
+    return fate is not None and fate._value_ in _GOOD
+
+
+def _failed(exchange: Exchange) -> bool:
     """Tell whether a request has ended in a failure of the system, whoever has answered it."""
-    fate = exchange.fate
-    if fate is None or fate._value_ in _GOOD:
-        return False
-    return not isinstance(exchange.error, ClientError | RateLimited)
-
-
-def _has(fields: Fields, name: bytes) -> bool:
-    return fields.first(name.lower()) is not None
+    return not _is_good(exchange.fate) and not isinstance(exchange.error, ClientError | RateLimited)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sidecar.errors import RequestError
 from sidecar.fate import Fate
-from sidecar.message import Body, Fields, Reply
+from sidecar.message import Body, Fields, Reply, Request
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
 
@@ -50,15 +50,15 @@ class TraceStage(Stage):
 
     async def _within(self, exchange: Exchange, span: Span) -> Reply:
         request = exchange.request
-        fields = request.fields
-        request.fields = _as_child(fields, span.traceparent)
+        fields, extra = request.fields, request.extra
+        _set(request, span.traceparent)
         try:
             reply = await self.next(exchange)
         except BaseException as error:
             span.end(None, _word(exchange, error))
             raise
         finally:
-            request.fields = fields
+            request.fields, request.extra = fields, extra
         if isinstance(reply.body, Body) or reply.tunnel is not None:
             reply.on_close(partial(_closed, exchange, span, reply.status))
         else:
@@ -70,8 +70,16 @@ class TraceStage(Stage):
         return "trace"
 
 
-def _as_child(fields: Fields, traceparent: bytes) -> Fields:
-    return Fields((name, traceparent if name.lower() == _NAME else value) for name, value in fields.pairs)
+def _set(request: Request, traceparent: bytes) -> None:
+    """Put it in the place of the one that the request has: in its fields, or, of a trace begun here, beside them."""
+    fields = request.fields
+    others = tuple(pair for pair in request.extra if pair[0] != _NAME)
+    if len(others) < len(request.extra) or fields.first(_NAME) is None:
+        request.extra = (*others, (_NAME, traceparent))
+    else:
+        request.fields = Fields(
+            (name, traceparent if name.lower() == _NAME else value) for name, value in fields.pairs
+        )
 
 
 def _closed(exchange: Exchange, span: Span, status: int, error: BaseException | None) -> None:

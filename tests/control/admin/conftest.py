@@ -71,6 +71,13 @@ async def problem_of(response: ClientResponse) -> dict[str, Any]:
     return problem
 
 
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of: what a handler does behind a socket."""
+    async with asyncio.timeout(5):
+        while not happened():  # noqa: ASYNC110 -- there is no event: the code under test is not to know of its tests
+            await asyncio.sleep(0.001)
+
+
 Start = Callable[..., Awaitable[Admin]]
 
 

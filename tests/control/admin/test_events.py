@@ -3,29 +3,35 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
-from aiohttp import ClientResponse
 
 from sidecar.control.admin import events, streams
 from sidecar.control.admin.events import EVENT_STREAM
 from sidecar.telemetry.hub import QUEUE
-from tests.control.admin.conftest import TOKEN, Admin, Start
+from tests.control.admin.conftest import TOKEN, Admin, Start, until
+
+
+class Lines(Protocol):
+    """What gives a body line by line."""
+
+    async def readline(self) -> bytes:
+        """Give the next one; b"": it has ended."""
 
 
 class Reader:
     """Reads an event stream as a browser does."""
 
-    def __init__(self, response: ClientResponse) -> None:
-        self.response = response
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
 
     async def block(self) -> dict[str, str]:
         """Give the fields of the next block; a comment goes by ""."""
         block: dict[str, str] = {}
-        while (line := (await self.response.content.readline()).decode()) not in {"\n", ""}:
+        while (line := (await self._lines.readline()).decode()) not in {"\n", ""}:
             name, _, value = line.rstrip("\n").partition(":")
             block[name] = value.removeprefix(" ")
         return block
@@ -44,7 +50,7 @@ async def listening(admin: Admin, query: str = "", **headers: str) -> AsyncItera
     response = await admin.client.get(f"/events{query}", headers=named)
     try:
         assert (response.status, response.content_type) == (200, EVENT_STREAM)
-        reader = Reader(response)
+        reader = Reader(response.content)
         assert await reader.block() == {"retry": "2000"}
         yield reader
     finally:
@@ -53,9 +59,7 @@ async def listening(admin: Admin, query: str = "", **headers: str) -> AsyncItera
 
 async def settled(admin: Admin, listeners: int) -> None:
     """Wait until so many listen, and the hub knows of no more."""
-    async with asyncio.timeout(5):
-        while len(admin.live.hub) != listeners:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(admin.live.hub) == listeners)
 
 
 async def test_a_change_is_told_as_it_happens(admin: Admin) -> None:
@@ -154,9 +158,7 @@ async def test_one_who_leaves_ends_at_once_and_leaves_nothing_behind(admin: Admi
         await settled(admin, 2)
 
     await settled(admin, 0)
-    async with asyncio.timeout(5):
-        while len(asyncio.all_tasks()) > tasks:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 async def test_one_more_than_there_is_room_for_is_503(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,11 +237,11 @@ async def test_when_the_program_stops_all_streams_end(admin: Admin) -> None:
         assert app is not None
         await app.shutdown()
 
-        assert (await one.response.content.read(), await other.response.content.read()) == (b"", b"")
+        assert (await one.block(), await other.block()) == ({}, {})
     assert len(admin.live.hub) == 0
 
 
-async def stuffed(admin: Admin) -> tuple[Reader, Any]:
+async def stuffed(admin: Admin) -> tuple[Reader, Callable[[], None]]:
     """Listen, and read nothing, until the handler waits for its reader; give who reads, and how to leave."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -252,14 +254,13 @@ async def stuffed(admin: Admin) -> tuple[Reader, Any]:
     for _ in range(100):  # 10 MB, more than all buffers between the two
         admin.live.hub.publish("log_level", {"level": "x" * 100_000})
         await asyncio.sleep(0)
-    return Reader(_Chunked(reader)), writer.close  # type: ignore[arg-type] -- reads like a response
+    return Reader(_Chunked(reader)), writer.close
 
 
 class _Chunked:
     """A response read by hand, so that its client decides when to read."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
-        self.content = self
         self._reader = reader
         self._head = False
         self._buffer = b""

@@ -2,8 +2,19 @@
 
 import asyncio
 
+from aiohttp import ClientResponse
+
 from sidecar.control.actions import Reloaded
-from tests.control.admin.conftest import JSON, Admin
+from tests.control.admin.conftest import JSON, Admin, until
+
+
+def asked_to_reload(admin: Admin) -> "asyncio.Task[ClientResponse]":
+    """Ask, and go on."""
+
+    async def ask() -> ClientResponse:
+        return await admin.client.post("/config/reload", headers=JSON)
+
+    return asyncio.get_running_loop().create_task(ask())
 
 
 async def test_what_is_in_force_then_is_told(admin: Admin) -> None:
@@ -35,15 +46,13 @@ async def test_a_wrong_configuration_is_400_with_its_lines(admin: Admin) -> None
 
 async def test_it_goes_on_when_its_client_leaves(admin: Admin) -> None:
     admin.actions.gate.clear()
-    asked = asyncio.ensure_future(admin.client.post("/config/reload", headers=JSON))
-    while not admin.actions.done:
-        await asyncio.sleep(0)
+    asked = asked_to_reload(admin)
+    await until(lambda: bool(admin.actions.done))
 
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
     admin.actions.gate.set()
-    while not admin.lines:
-        await asyncio.sleep(0)
+    await until(lambda: bool(admin.lines))
 
     assert admin.actions.done == [("reload",), ("reloaded",)]
     assert [(line["event"], line["action"]) for line in admin.lines] == [("admin.change", "config.reload")]
@@ -51,9 +60,8 @@ async def test_it_goes_on_when_its_client_leaves(admin: Admin) -> None:
 
 async def test_while_it_runs_others_are_answered(admin: Admin) -> None:
     admin.actions.gate.clear()
-    asked = asyncio.ensure_future(admin.client.post("/config/reload", headers=JSON))
-    while not admin.actions.done:
-        await asyncio.sleep(0)
+    asked = asked_to_reload(admin)
+    await until(lambda: bool(admin.actions.done))
 
     status, _ = await admin.ask("POST", "/breakers/database/open")
     admin.actions.gate.set()

@@ -8,7 +8,7 @@ import pytest
 from sidecar.fate import Fate
 from sidecar.message import NO_FIELDS, Request
 from sidecar.pipeline.exchange import Exchange
-from tests.control.admin.conftest import Admin, Start, YAML
+from tests.control.admin.conftest import YAML, Admin, Start
 
 
 def happen(admin: Admin, number: int, *, route: str, fate: Fate, status: int, method: bytes = b"GET") -> None:

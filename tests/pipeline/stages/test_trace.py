@@ -101,6 +101,23 @@ async def test_the_upstream_gets_the_span_of_its_attempt_as_the_parent_and_all_e
 
 
 @in_virtual_time
+async def test_a_trace_that_was_begun_here_goes_beside_the_fields_and_is_as_before_afterwards() -> None:
+    spans, request = Spans(), a_request()
+    request.extra = begun = ((b"X-Other", b"1"), (b"traceparent", CALLER))
+    sent = []
+
+    async def upstream(exchange: Exchange) -> Reply:
+        sent.append((exchange.request.extra, exchange.request.fields.pairs))
+        raise ConnectFailed
+
+    await route_of(upstream, spans).ask(request)
+
+    child = b"00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01"
+    assert sent == [(((b"X-Other", b"1"), (b"traceparent", child)), ())]
+    assert request.extra == begun
+
+
+@in_virtual_time
 async def test_a_request_that_is_not_traced_is_passed_on_as_it_is() -> None:
     spans, upstream = Spans(traced=False), Watching(answer(200))
 
