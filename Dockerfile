@@ -4,6 +4,9 @@
 #   docker run --publish 8080:8080 --publish 9900:9900 \
 #     --volume ./sidecar.yaml:/etc/sidecar/sidecar.yaml:ro resilience-sidecar
 #   docker run --network host resilience-sidecar run --upstream http://127.0.0.1:9000
+#   docker exec CONTAINER sidecar top --once     # the admin address is the container's own: 127.0.0.1:9901
+#
+# Traces and reports of faults: install '.[otel]' or '.[sentry]' below instead of '.'.
 
 FROM python:3.13-slim AS build
 WORKDIR /src

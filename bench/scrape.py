@@ -2,8 +2,11 @@
 
 A sidecar of 200 routes, each with every policy, so that there is about the most that anybody will have to show. First
 alone: the time from asking for `/metrics` to the last byte, as Prometheus asks (OpenMetrics, gzip). Then under the load
-of `keep-128B-64`, in pairs of runs, one without scrapes and one with a scrape every second: the ratio of their p99 is
-what counts, since absolute times on a shared machine mean nothing.
+of `keep-128B-64`, in pairs of runs, one without scrapes and one with a scrape every second.
+
+What counts is the ratio of the least p99 with scrapes to the least without. Each run with scrapes has some, so the least
+shows what they cost; and what else goes on in the machine only ever makes a p99 longer. On a quiet machine the median
+of the ratios says the same; where it does not, neither says much.
 """
 
 import http.client
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 from bench import targets, wrk
@@ -110,7 +114,8 @@ def measure(ground: Field, where: Path, pairs: int, seconds: float) -> list[Verd
             _milliseconds(alone),
             f"{size} bytes",
         )
-        ratios = []
+        ratios: list[float] = []
+        least = {False: inf, True: inf}
         for pair in range(pairs):
             runs = {}
             took: list[float] = []
@@ -121,6 +126,9 @@ def measure(ground: Field, where: Path, pairs: int, seconds: float) -> list[Verd
                 else:
                     runs[False] = wrk.run(HEADLINE, port, seconds, ground.cores)
             ratios.append(runs[True].p99_s / runs[False].p99_s)
+            least = {
+                with_scrapes: min(p99_s, runs[with_scrapes].p99_s) for with_scrapes, p99_s in least.items()
+            }
             print(
                 f"pair {pair + 1}: p99 {runs[False].p99_s * 1e3:.2f} ms without, {runs[True].p99_s * 1e3:.2f} ms with"
                 f" scrapes ({ratios[-1]:.2f}); p50 {runs[False].p50_s * 1e3:.2f}, {runs[True].p50_s * 1e3:.2f};"
@@ -128,10 +136,14 @@ def measure(ground: Field, where: Path, pairs: int, seconds: float) -> list[Verd
                 _milliseconds(took),
                 flush=True,
             )
+    print(
+        f"least p99: {least[False] * 1e3:.2f} ms without, {least[True] * 1e3:.2f} ms with scrapes;", end=" "
+    )
+    print(f"median of the ratios {statistics.median(ratios):.2f}")
     return [
         targets.at_most(f"a scrape of {ROUTES} routes, ms", statistics.median(alone) * 1e3, SCRAPE_MS),
         targets.at_most(
-            "p99 while scraped every second to p99 without", statistics.median(ratios), P99_RATIO
+            "least p99 scraped every second to not at all", least[True] / least[False], P99_RATIO
         ),
     ]
 

@@ -17,7 +17,13 @@ from sidecar.config.load import load_text
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "deploy").rglob("*.md")),
+]
 
 # Commands that stand outside the five minutes, which `test_tour` runs whole; and why nothing here runs them.
 ARGUED = {
@@ -224,4 +230,4 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
 def test_the_readme_s_links_are_found() -> None:
     """Else the test above would be content with nothing."""
     assert "docs/benchmarks.md" in links(README)
-    assert "#known-limits" in links(README)
+    assert "#seeing-and-steering" in links(README)

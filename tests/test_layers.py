@@ -40,6 +40,8 @@ ELSEWHERE = {
     "config/schema.py": "config/test_config_schema.py",  # under a longer name
     "config/shape.py": "config/test_show.py",  # the plain values that are shown
     "config/yamltext.py": "config/test_show.py",  # the text that they are shown as
+    "control/page/__init__.py": "control/test_page.py",  # the page as a whole
+    "control/page/words.py": "control/test_page.py",  # as above
     "control/admin/endpoint.py": "control/admin/test_app.py",  # a row of the table shows in what the table does
     "control/admin/entrance.py": "control/admin/test_app.py",  # the way of every request
     "control/admin/names.py": "control/admin/test_maintenance.py",  # names that there are not
@@ -51,6 +53,9 @@ ELSEWHERE = {
     "telemetry/spans.py": "telemetry/test_otel.py",  # what a span says is read where it arrives
     "telemetry/family.py": "telemetry/test_exposition.py",  # what is shown of a metric is what is scraped
     "telemetry/outcomes.py": "telemetry/test_metrics.py",  # the series that are there from the start
+    "control/actions.py": "runtime/test_steering.py",  # a promise is tested where it is kept
+    "runtime/live.py": "runtime/test_reload.py",  # what is seen of an engine, and of the next one
+    "telemetry/live.py": "telemetry/test_snapshot.py",  # what is there to be seen
     "wire/client.py": "wire/test_server.py",  # one client connection, on a real socket
     "wire/framing.py": "fuzz/test_fuzz.py",  # chunked coding against h11's reader, and split at every byte
     "wire/head.py": "wire/test_inbound.py",  # the grammar of heads shows in what goes upstream

@@ -1,17 +1,27 @@
-"""What the README's tables say is what the program does; each table is compared whole.
+"""What the tables of README, operations and runbook say is what the program does; each table is compared whole.
 
-Its commands and their output are run by `test_tour`.
+The README's commands and their output are run by `test_tour`, and the paths and metrics of a running demo compared there.
 """
 
+import asyncio
 import re
 import tomllib
+from dataclasses import fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import CapturingLogger
 
 from sidecar import errors
 from sidecar.cli import main
-from sidecar.config.load import load_text
+from sidecar.config.load import Loaded, load_text
 from sidecar.config.model import RouteConfig
+from sidecar.config.observing import Headers
 from sidecar.config.policies import (
     BreakerConfig,
     BulkheadConfig,
@@ -24,18 +34,35 @@ from sidecar.config.policies import (
 )
 from sidecar.config.presets import PRESETS
 from sidecar.config.units import show_duration, show_size
+from sidecar.control.admin.app import table as admin_table
+from sidecar.control.health import Copies, detailed_json
+from sidecar.control.ops import ops_app
 from sidecar.fate import MEANINGS, Fate, WhyNotRetried
 from sidecar.pipeline import assemble
+from sidecar.policy.health import Health, HealthSettings
+from sidecar.runtime.steering import Steering
+from sidecar.telemetry.condition import Status
+from sidecar.telemetry.exposition import Registry
+from sidecar.telemetry.lag import LagMeter
+from sidecar.telemetry.logs import LogControl
+from sidecar.telemetry.metrics import registry
+from sidecar.telemetry.otel import Tracer
+from sidecar.telemetry.rates import Rates
+from sidecar.telemetry.record import Record
+from tests.support.live import live_from, some_live
+from tests.support.scrapes import text_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 SOURCES = {path: path.read_text() for path in (ROOT / "sidecar").rglob("*.py")}
 LEAST = "version: 1\nupstreams: {a: {url: http://a}}\nroutes: [{name: r, upstream: a}]\n"
 
 
-def section(title: str) -> str:
+def section(title: str, page: str = README) -> str:
     """What stands under a heading, up to the next one of its level."""
-    _, found, rest = README.partition(f"\n## {title}\n")
+    _, found, rest = page.partition(f"\n## {title}\n")
     assert found, title
     return rest.partition("\n## ")[0]
 
@@ -71,31 +98,206 @@ def test_the_fates_of_this_version_are_those_in_the_table_with_their_meanings() 
     assert table == {fate: MEANINGS[fate] for fate in possible_fates()}
 
 
-def test_the_fates_of_later_versions_are_named_as_such() -> None:
-    table = {word.strip("`") for word, _ in rows(section("Fates"))}
-    prose = section("Fates").rpartition("|\n")[2]
-
-    assert set(re.findall(r"`([a-z_]+)`", prose)) == {str(fate) for fate in Fate} - table
+def test_every_fate_can_happen() -> None:
+    """None is a word for what no stage does."""
+    assert possible_fates() == set(Fate)
 
 
-def test_whoever_was_refused_finds_each_fate_that_is_no_answer() -> None:
-    """All but those with which the client got an answer of the service, a copy, or what stands in for it."""
-    fates, _, words = section("Why was I refused?").partition("`why_not_retried` is one of these")
-    told = [word for cell, _ in rows(fates) for word in re.findall(r"`(\w+)`", cell)]
-    answered = re.compile("ok|ok_after_retry|cache_.*|coalesced|fallback_.*")
+def test_the_runbook_has_an_entry_for_each_fate_and_no_other() -> None:
+    entries = re.split(r"^### ", section("By fate", RUNBOOK), flags=re.MULTILINE)[1:]
+    meant = {}
+    for entry in entries:
+        word, *lines = entry.strip().splitlines()
+        means, look_at, do = (line for line in lines if line)
+        meant[word.strip("`")] = means.removeprefix("- **Means**: ").removesuffix(".")
+        assert look_at.startswith("- **Look at**: "), word
+        assert do.startswith("- **Do**: "), word
 
-    assert len(told) == len(set(told))
-    assert set(told) == {str(fate) for fate in possible_fates() if not answered.fullmatch(fate)}
-    assert {cell.strip("`") for cell, _ in rows(words)} == {str(word) for word in WhyNotRetried}
+    assert meant == dict(MEANINGS)
+    assert list(meant) == list(Fate)
+
+
+def test_the_runbook_has_every_word_for_why_it_was_not_tried_again() -> None:
+    words = {cell.strip("`") for cell, _ in rows(section("Why it was not tried again", RUNBOOK))}
+
+    assert words == {str(word) for word in WhyNotRetried}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.rules.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_the_runbook_has_every_alert_and_leads_to_where_it_is_told_what_to_do() -> None:
+    table = {cell: severity for cell, severity, _ in rows(section("By alert", RUNBOOK))}
+
+    assert table == {
+        f"[{name}](../deploy/prometheus/{rule['annotations']['runbook']})": rule["labels"]["severity"]
+        for name, rule in alerts().items()
+    }
+
+
+def test_every_alert_s_runbook_is_there() -> None:
+    for name, rule in alerts().items():
+        path, _, anchor = rule["annotations"]["runbook"].partition("#")
+        told = (ROOT / "deploy/prometheus" / path).read_text()
+
+        assert re.search(rf"^## {anchor}$", told, re.MULTILINE | re.IGNORECASE), name
 
 
 def test_the_metrics_to_look_at_are_there() -> None:
-    """In «Why was I refused?», as in the rest of the prose, none is named that the table does not have."""
-    names = {cell.strip("`") for cell, *_ in rows(section("Metrics")) if cell.startswith("`sidecar_")}
-
-    prose = README.replace(section("Five minutes"), "")
+    """In the runbook, as in all prose, none is named that the table does not have."""
+    names = {cell.strip("`") for cell, *_ in rows(section("Metrics", OPERATIONS))}
+    prose = "".join((README.replace(section("Five minutes"), ""), OPERATIONS, RUNBOOK))
 
     assert set(re.findall(r"\bsidecar_[a-z_]*[a-z]", prose)) - names == set()
+
+
+EVERYTHING = """
+version: 1
+upstreams: {app: {url: "http://127.0.0.1:9", health: {}}}
+defaults:
+  {rate_limit: {limit: 5/1m}, cache: {}, retry: {retries: 2}, breaker: {mode: shadow}, bulkhead: {}, fallback: [stale],
+   fault: {delay: 1ms, percent: 1%, allow_in_production: true}}
+routes: [{name: all, match: {path: /**}, upstream: app}]
+"""
+
+
+def shown() -> set[tuple[str, str, frozenset[str]]]:
+    """Name, type and labels of each metric of a sidecar that has everything."""
+    loop = asyncio.new_event_loop()
+    tracer = Tracer("http://127.0.0.1:9/v1/traces")
+    try:
+        live = live_from(EVERYTHING, loop)
+        live.health = {"app": Health(HealthSettings())}
+        live.lag = LagMeter(loop)
+        live.changes = {("reset", "done"): 0}
+        live.tracer = tracer
+        text = text_of(registry(live, Rates(live, loop)))
+    finally:
+        tracer.close()
+        loop.close()
+    return {
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels if label != "le"),
+        )
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("sidecar_")
+    }
+
+
+def test_the_metrics_are_those_in_the_table() -> None:
+    table = [
+        (name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, _ in rows(section("Metrics", OPERATIONS).partition("\n### ")[0])
+    ]
+
+    assert len(table) == len(set(table))
+    assert set(table) == shown()
+
+
+def test_the_health_paths_are_those_of_the_ops_listener() -> None:
+    app = ops_app(some_live(), Registry(lambda: iter(()), lambda: ()))
+    served = {route.resource.canonical for route in app.router.routes() if route.resource is not None}
+    first = rows(section("Health", OPERATIONS).partition("\nReadiness")[0])
+
+    assert {path for cell, _ in first for path in re.findall(r"`([^`]+)`", cell)} == served
+
+
+async def test_health_has_the_keys_that_are_told() -> None:
+    live = some_live()
+    found = await detailed_json(live, Copies(live))
+    table = rows(section("Health", OPERATIONS).partition("The body of `/health`:")[2])
+
+    assert [word for cell, _ in table for word in re.findall(r"`(\w+)`", cell)] == list(found)
+
+
+def test_the_words_for_how_it_is_are_the_program_s() -> None:
+    table = section("Health", OPERATIONS).partition("| `status` | means |")[2].partition("\n\n")[0]
+
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(get_args(Status))
+
+
+def test_the_admin_interface_is_what_is_in_the_table() -> None:
+    table, _, _ = section("The admin interface", OPERATIONS).partition("**Who is let in.**")
+    said = [(method, path) for method, cell, _ in rows(table) for path in re.findall(r"`([^`]+)`", cell)]
+
+    assert sorted(said) == sorted((endpoint.method, endpoint.path) for endpoint in admin_table())
+
+
+def test_the_admin_interface_s_parameters_are_told() -> None:
+    """Each in the row of its path."""
+    said = {
+        (method, path): what
+        for method, cell, what in rows(
+            section("The admin interface", OPERATIONS).partition("**Who is let in.**")[0]
+        )
+        for path in re.findall(r"`([^`]+)`", cell)
+    }
+
+    elsewhere = {"/events", "/breakers/{name}/close"}  # in the prose; as in the row above it
+    for each in admin_table():
+        told = said[each.method, each.path]
+        names = [one.name for one in (*each.query, *each.body)]
+        assert each.path in elsewhere or [name for name in names if name not in told] == [], each.path
+
+
+def test_every_event_of_the_log_is_in_the_table_and_no_other() -> None:
+    table = rows(section("The log", OPERATIONS).partition("\n### ")[0])
+    said = {word for cell, _, _ in table for word in re.findall(r"`([\w.]+)`", cell)}
+    others = {
+        ROOT / "sidecar/control/admin/app.py",
+        ROOT / "sidecar/telemetry/spans.py",
+    }  # actions, attributes
+    program = "\n".join(text for path, text in SOURCES.items() if path not in others)
+    written = re.findall(
+        r"""["']((?:sidecar|request|breaker|upstream|config|admin|telemetry|log)\.[a-z_]+)["']""", program
+    )
+    keys = {"breaker.open_for", "breaker.consecutive_failures", "telemetry.otel", "telemetry.sentry"}
+
+    assert said == {"request", *written} - keys
+
+
+def test_the_fields_of_a_request_s_line_are_those_of_its_record() -> None:
+    table = rows(section("The log", OPERATIONS).partition("### The line of a request")[2])
+    said = [word for cell, _ in table for word in re.findall(r"`(\w+)`", cell)]
+    values: dict[str, Any] = {each.name: 0.0 for each in fields(Record)}
+    record = Record(**values | {"attempts": (), "would": (), "fate": Fate.OK, "detail": None})
+
+    assert sorted(said) == sorted(set(record.as_dict()) - {"at"})
+
+
+def test_the_ways_of_headers_are_told_all_of_them() -> None:
+    table = rows(section("What answers say", OPERATIONS))
+
+    assert [cell.strip("`") for cell, _ in table] == list(get_args(Headers))
+
+
+OTHERS = {
+    "listen": "listen: {ops: 127.0.0.1:9990}",
+    "log.format": "log: {format: console}",
+    "telemetry.otel": "telemetry: {otel: {endpoint: 'http://127.0.0.1:9'}}",
+    "telemetry.sentry": "telemetry: {sentry: {dsn: 'https://key@127.0.0.1/1'}}",
+}
+
+
+async def test_what_needs_a_restart_is_what_a_reload_refuses() -> None:
+    last, _ = rows(section("Reload", OPERATIONS))[-1]
+    refused = {}
+
+    async def become(_: Loaded) -> None:
+        pytest.fail("it would be in force")
+
+    for key, line in OTHERS.items():
+        live = live_from(LEAST)
+        load = partial(load_text, LEAST + line, env={})
+        steering = Steering(live, CapturingLogger(), LogControl(), load, become)
+        refused[key] = "".join((await steering.reload()).lines)
+
+    assert set(re.findall(r"`([\w.]+)`", last)) == set(OTHERS)
+    assert [key for key, said in refused.items() if f"{key}" not in said or "restart it" not in said] == []
 
 
 def test_the_errors_are_those_in_the_table() -> None:
@@ -146,6 +348,7 @@ def test_the_limits_are_the_defaults() -> None:
         f"{timeout.idle:g}s",
         "off",
         show_duration(config.drain_timeout),
+        str(config.records),
     ]
     assert (timeout.body, config.routes[0].max_body) == (None, None)
 

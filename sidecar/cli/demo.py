@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 PORT = click.IntRange(1, 65535)
-OTHER_PORTS = "Other ports: --port, --ops-port, --admin-port, --service-port, as in make demo ARGS='--port 8081'."
+OTHER_PORTS = (
+    "Other ports: --port, --ops-port, --admin-port, --service-port, as in make demo ARGS='--port 8081'."
+)
 POLL = 0.05  # seconds between two looks whether the demo is up
 
 

@@ -22,11 +22,10 @@ the network may ask: no answer has an address, a path, a secret or a request's d
 import asyncio
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from sidecar.control.health import Copies, Json, detailed_json, health_json
 from sidecar.telemetry.condition import not_ready
+from sidecar.telemetry.exposition import Registry, exposition
 from sidecar.telemetry.live import Live
 from sidecar.telemetry.system import SYSTEM
 
@@ -39,7 +38,7 @@ _HEALTH = ("/health", "/api/health")
 _MANY = 50
 
 
-def ops_app(state: Live, metrics: CollectorRegistry) -> web.Application:
+def ops_app(state: Live, metrics: Registry) -> web.Application:
     """Make the app that shows `state`, and `metrics` of it."""
     copies = Copies(state)
 
@@ -64,8 +63,10 @@ def ops_app(state: Live, metrics: CollectorRegistry) -> web.Application:
         return await _told(await detailed_json(state, copies))
 
     async def scrape(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(metrics), headers={"Content-Type": content_type})
+        body, headers = await exposition(
+            metrics, request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
+        )
+        return web.Response(body=body, headers=headers)
 
     app = web.Application()
     for paths, handler in ((_LIVE, live), (_READY, ready), (_HEALTH, health)):

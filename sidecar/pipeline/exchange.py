@@ -50,8 +50,12 @@ class Exchange:
     fault: str | None = None
     behind = False  # it goes on behind an answer that its client has already: nobody waits for it
     queued = 0.0  # seconds spent in queues of bulkheads
-    waits: tuple[tuple[int, float], ...] = ()  # before which attempt (the first is 1) it waited, for how many seconds
-    breaker_was: str | None = None  # the state in which its first attempt found the breaker; None: CLOSED, or no breaker
+    waits: tuple[
+        tuple[int, float], ...
+    ] = ()  # before which attempt (the first is 1) it waited, for how many seconds
+    breaker_was: str | None = (
+        None  # the state in which its first attempt found the breaker; None: CLOSED, or no breaker
+    )
     idle: float | None = None
     lifetime: float | None = None
 

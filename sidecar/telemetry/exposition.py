@@ -64,21 +64,13 @@ class Registry:
         while not self._is_current():
             await self._renew(turn)
         for family, _ in self._families:
-            for each in family.histograms:
-                _ = each.counts  # sorts what has been observed into its buckets, which may take a while
+            for each in family.prepare:
+                each()
                 await turn.over()
         await turn.end()
         while not self._is_current():
             await self._renew(turn)
         return [(family, *_read(parts)) for family, parts in self._families]
-
-    def collect(self) -> Iterable[object]:  # temporary: until control/ops.py calls exposition()
-        from prometheus_client.parser import text_string_to_metric_families as parse  # noqa: PLC0415
-
-        self._families, self._made_from = [(f, list(f.parts)) for f in self._make()], self._in_force()
-        read = [(family, *_read(parts)) for family, parts in self._families]
-        yield from parse(b"".join(_written(read, openmetrics=False)).decode())
-        yield from self.others.collect()
 
     async def _renew(self, turn: "_Turns") -> None:
         made_from = self._in_force()

@@ -9,7 +9,7 @@ from the first scrape, and others are added when they come. What has once been t
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate
 from operator import itemgetter
 from typing import Generic, Literal, Protocol, TypeVar
@@ -37,15 +37,15 @@ class Part(Protocol):
 class Family:
     """One metric. A counter's `name` is without `_total`.
 
-    `parts` may be made as they are asked for, since with many routes that takes a while. `histograms` are those that
-    they read.
+    `parts` may be made as they are asked for, since with many routes that takes a while. `prepare` is what is to be done
+    before they are read, one after the other, so that reading is quick: all numbers are read at one stretch.
     """
 
     name: str
     kind: Kind
     help: str
     parts: Iterable[Part]
-    histograms: Sequence[Histogram] = ()
+    prepare: Sequence[Callable[[], object]] = ()
 
     @property
     def unit(self) -> str:
@@ -105,7 +105,8 @@ class Counted(Generic[K]):
             self._look(counts)
         heads += self._heads
         numbers += counts.values()
-        numbers += self._zeros
+        if self._zeros:
+            numbers += self._zeros
 
     def _look(self, counts: Mapping[K, int]) -> None:
         waiting = [key for key in self._known if key not in counts]
@@ -154,7 +155,9 @@ def gauge(
 def histogram(name: str, text: str, labels: Labels, of: Iterable[tuple[Labels, Histogram]]) -> Family:
     """Make a histogram of those that stand in `of`, each with its label values."""
     pairs = list(of)
-    return Family(name, "histogram", text, [Distributed(name, labels, pairs)], [each for _, each in pairs])
+    # What has been observed waits to be sorted into its buckets, until somebody asks.
+    prepare = [partial(getattr, each, "counts") for _, each in pairs]
+    return Family(name, "histogram", text, [Distributed(name, labels, pairs)], prepare)
 
 
 @cache

@@ -161,18 +161,20 @@ def _upstreams(live: Live, rates: Rates | None) -> Iterator[Family]:
     if rates is None:
         return
 
-    def availability() -> Iterator[float]:
-        seen = rates.availability()
-        for name, _ in views:
-            share = seen.get(name)
-            yield nan if share is None else share
-
-    yield gauge(
+    shares: dict[str, float | None] = {}
+    yield Family(
         "sidecar_upstream_availability_ratio",
+        "gauge",
         "The share of attempts of the last minute that did not fail; NaN where there were none.",
-        ("upstream",),
-        [(name,) for name, _ in views],
-        availability,
+        [
+            Fixed(
+                "sidecar_upstream_availability_ratio",
+                ("upstream",),
+                [(name,) for name, _ in views],
+                lambda: [nan if (share := shares.get(name)) is None else share for name, _ in views],
+            )
+        ],
+        [lambda: shares.update(rates.availability())],
     )
 
 

@@ -28,6 +28,8 @@ __all__ = ["Move", "policy_families", "possible_moves"]
 
 S = TypeVar("S", bound=Stage)
 
+_ONE_OF = {state: [int(each is state) for each in State] for state in State}
+
 Move = tuple[State, State, Cause]  # from, to, why: the keys of `Breaker.transitions`
 
 
@@ -159,7 +161,7 @@ def _breakers(pipelines: Sequence[Pipeline], guards: Guards, now: Callable[[], f
         "Time spent OPEN.",
         ("breaker",),
         names,
-        lambda: [breaker.open_seconds(now()) for breaker in breakers],
+        partial(_open_seconds, breakers, now),
     )
     yield histogram(
         "sidecar_breaker_recovery_seconds",
@@ -169,12 +171,18 @@ def _breakers(pipelines: Sequence[Pipeline], guards: Guards, now: Callable[[], f
     )
 
 
-def _states(breakers: Iterable[Breaker], now: Callable[[], float]) -> Iterator[int]:
+def _states(breakers: Iterable[Breaker], now: Callable[[], float]) -> list[int]:
+    at = now()
+    numbers = []
     for breaker in breakers:
-        breaker.open_seconds(now())  # brings the time, upon which an open one may be HALF_OPEN
-        present = breaker.state
-        for each in State:
-            yield int(each is present)
+        breaker.open_seconds(at)  # brings the time, upon which an open one may be HALF_OPEN
+        numbers += _ONE_OF[breaker.state]
+    return numbers
+
+
+def _open_seconds(breakers: Iterable[Breaker], now: Callable[[], float]) -> list[float]:
+    at = now()
+    return [breaker.open_seconds(at) for breaker in breakers]
 
 
 def possible_moves(settings: BreakerSettings) -> list[Move]:

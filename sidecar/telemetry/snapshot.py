@@ -22,6 +22,7 @@ from sidecar.pipeline.stages.bulkhead import BulkheadStage
 from sidecar.pipeline.stages.cache import CacheStage
 from sidecar.pipeline.stages.rate_limit import RateLimitStage
 from sidecar.policy.breaker import Breaker, Event, Trip
+from sidecar.policy.health import Health
 from sidecar.telemetry.condition import condition, not_ready, plan_of
 from sidecar.telemetry.live import Live
 from sidecar.telemetry.rates import Rates, attempts_by_upstream, judged
@@ -310,7 +311,7 @@ def _event(event: Event, shift: float) -> Json:
     }
 
 
-def _health(health: Any, shift: float) -> Json:
+def _health(health: Health, shift: float) -> Json:
     """Give what the probes of one upstream found; its times are the loop's."""
     return {
         "healthy": health.healthy,

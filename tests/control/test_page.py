@@ -129,9 +129,7 @@ def test_nothing_in_it_needs_what_the_policy_forbids() -> None:
 
 
 def test_no_text_becomes_markup() -> None:
-    ways = (
-        r"innerHTML|outerHTML|insertAdjacentHTML|setHTML|document\.write|DOMParser|createContextualFragment|srcdoc"
-    )
+    ways = r"innerHTML|outerHTML|insertAdjacentHTML|setHTML|document\.write|DOMParser|createContextualFragment|srcdoc"
 
     assert re.findall(ways, CODE) == []
 
@@ -145,7 +143,9 @@ def test_no_word_can_end_the_block_that_it_stands_in() -> None:
 
 def test_every_element_that_the_program_names_is_there() -> None:
     present = {attributes["id"] for _, attributes in PAGE.all if "id" in attributes}
-    named = set(re.findall(r'byId\("([\w-]+)"\)', CODE)) | set(re.findall(r"querySelector\(\"#([\w-]+)", CODE))
+    named = set(re.findall(r'byId\("([\w-]+)"\)', CODE)) | set(
+        re.findall(r"querySelector\(\"#([\w-]+)", CODE)
+    )
 
     assert named - present == set()
 
@@ -213,7 +213,9 @@ def test_every_result_of_an_attempt_has_its_words() -> None:
 # --- contrast (WCAG 2.2, 1.4.3 and 1.4.11) ---
 
 SCHEMES = {
-    "light": re.findall(r"--([\w-]+): (#[0-9a-f]{6});", STYLE.partition("@media (prefers-color-scheme: dark)")[0]),
+    "light": re.findall(
+        r"--([\w-]+): (#[0-9a-f]{6});", STYLE.partition("@media (prefers-color-scheme: dark)")[0]
+    ),
     "dark": re.findall(
         r"--([\w-]+): (#[0-9a-f]{6});",
         STYLE.partition("@media (prefers-color-scheme: dark)")[2].partition("\n}\n")[0],
@@ -238,7 +240,9 @@ SHAPES = [
 
 def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts)
+    red, green, blue = (
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 

@@ -80,7 +80,7 @@ class Tab:
 
     def text(self, selector: str) -> str:
         """Give what a reader sees of an element; "" if there is none, or it is hidden."""
-        found: str = self.value(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+        found: str = self.value(_seen(selector))
         return found
 
     def until(self, expression: str, wanted: Any, within: float = WITHIN) -> None:
@@ -95,7 +95,7 @@ class Tab:
 
     def until_text(self, selector: str, wanted: str, within: float = WITHIN) -> None:
         """Wait until an element shows a text."""
-        self.until(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''", wanted, within)
+        self.until(_seen(selector), wanted, within)
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key as a hand would."""
@@ -113,7 +113,7 @@ class Tab:
         """Press Tab until the focused element (`e`) matches an expression."""
         for _ in range(most):
             self.press("Tab")
-            if self.value(f"(e => {matches})(document.activeElement)"):
+            if self.value(f"(e => Boolean({matches}))(document.activeElement)"):
                 return
         pytest.fail(f"no element with {matches} has the focus after {most} times Tab")
 
@@ -131,25 +131,17 @@ class Tab:
             mobile=width < 600,
         )
 
-    def offline(self, *, off: bool) -> None:
-        self.do(
-            "Network.emulateNetworkConditions",
-            offline=off,
-            latency=0,
-            downloadThroughput=-1,
-            uploadThroughput=-1,
-        )
-
-    def close(self) -> None:
-        """Close the page, as a person closes a tab."""
-        self.do("Page.close")
-        self._socket.close()
-
     def picture(self, file: Path, *, whole: bool = True) -> Path:
         """Save what there is to see."""
         got = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(got["data"]))
         return file
+
+
+def _seen(selector: str) -> str:
+    """Give the expression for what is to be read in an element; spaces that do not break are spaces."""
+    what = 'e !== null && e.checkVisibility() ? e.innerText.replaceAll("\\u00a0", " ") : ""'
+    return f"(e => {what})(document.querySelector({json.dumps(selector)}))"
 
 
 class Chrome:
@@ -164,13 +156,14 @@ class Chrome:
         made = urllib.request.Request(f"http://{self._address}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(made, timeout=WITHIN) as answer:
             target = json.load(answer)
-        socket = connect(target["webSocketDebuggerUrl"], max_size=_LONGEST, open_timeout=WITHIN)
-        tab = Tab(socket)
-        try:
-            tab.go(url)
-            yield tab
-        finally:
-            tab.close()
+        url_of_target = target["webSocketDebuggerUrl"]
+        with connect(url_of_target, max_size=_LONGEST, open_timeout=WITHIN) as socket:
+            tab = Tab(socket)
+            try:
+                tab.go(url)
+                yield tab
+            finally:
+                tab.do("Page.close")
 
 
 @contextmanager

@@ -126,6 +126,25 @@ def test_every_word_about_a_breaker_arrives() -> None:
     )
 
 
+def test_the_field_that_shows_a_breaker_is_that_of_the_breaker_in_force() -> None:
+    text = """
+version: 1
+upstreams: {a: {url: http://a}}
+breakers: {named: {header: X-Database-Status}}
+routes:
+  - {name: names, upstream: a, match: {path: /1}, breaker: named}
+  - {name: own, upstream: a, match: {path: /2}, breaker: {header: X-Own-Status}}
+  - {name: silent, upstream: a, match: {path: /3}, breaker: {}}
+  - {name: none, upstream: a}
+"""
+    config = load_text(text, env={}).config
+    made, _ = guards(config, lambda: 0.5, 0.0)
+
+    shown = {route.name: policy(route, config, made, {}).breaker_header for route in config.routes}
+
+    assert shown == {"names": "X-Database-Status", "own": "X-Own-Status", "silent": None, "none": None}
+
+
 def test_a_breaker_without_a_word_has_the_one_trigger_that_its_profile_says() -> None:
     _, live, _ = made("routes: [{name: r, upstream: a, breaker: {}}]")
 

@@ -50,7 +50,8 @@ def on_both_loops(test: Test) -> Callable[..., None]:
 
 
 async def _alone(main: Coroutine[Any, Any, None]) -> None:
-    await main
+    async with asyncio.timeout(20):
+        await main
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:  # the other side of a connection that has just been closed
         _, left = await asyncio.wait(left, timeout=5)
@@ -81,8 +82,10 @@ class Service:
         kind = self._counting(web.RequestHandler)
         loop = asyncio.get_running_loop()
         async with self._listening(lambda: kind(server, loop=loop, access_log=None), where):
-            yield self
-            await server.shutdown(1)
+            try:
+                yield self
+            finally:
+                await server.shutdown(1)
 
     @contextlib.asynccontextmanager
     async def talking(self, talk: Talk) -> AsyncIterator["Service"]:
@@ -127,9 +130,11 @@ class Service:
             server = await loop.create_server(protocol, "127.0.0.1", 0, **where)
             scheme = "https" if "ssl" in where else "http"
             self.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield
-        server.close()
-        await server.wait_closed()
+        try:
+            yield
+        finally:
+            server.close()
+            await server.wait_closed()
 
 
 async def ok(request: web.BaseRequest) -> web.StreamResponse:

@@ -645,3 +645,15 @@ def test_lines_that_several_threads_write_are_all_counted() -> None:
     stream.open.set()
     writer.close()
     assert len(stream.getvalue().splitlines()) == 20_001 - dropped
+
+
+def test_who_changed_what_is_told_at_any_level() -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    log = make_logger(writer, "json", control=LogControl("error"))
+
+    log.info("admin.change", action="log_level")
+    log.info("config.reloaded")
+    writer.close()
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["admin.change"]

@@ -19,6 +19,7 @@ from sidecar.runtime.live import put_in_force
 from sidecar.telemetry.lag import LagMeter
 from sidecar.telemetry.live import Live, Maintained, UpstreamView
 from sidecar.telemetry.metrics import registry
+from sidecar.telemetry.otel import Tracer
 from sidecar.telemetry.rates import Rates
 from sidecar.telemetry.record import Recorder
 from sidecar.version import VERSION
@@ -443,6 +444,19 @@ async def test_after_a_reload_what_is_new_is_shown_and_what_is_gone_is_not() -> 
     gone = ("sidecar_request_duration_seconds_count", frozenset({("route", "bare")}))
     assert (key in before, gone in before) == (False, True)
     assert (key in after, gone in after) == (True, False)
+
+
+def test_what_became_of_spans_is_shown_where_there_are_any() -> None:
+    tracer = Tracer("http://127.0.0.1:9/v1/traces")
+    try:
+        with_tracer = scrape(a_live(a_recorder(), tracer=tracer))
+        without = scrape(a_live(a_recorder()))
+    finally:
+        tracer.close()
+
+    for result in ("exported", "failed", "dropped"):
+        assert value(with_tracer, "sidecar_trace_spans_total", result=result) == 0
+    assert "sidecar_trace_spans_total" not in label_names(without)
 
 
 def test_two_registries_do_not_know_each_other() -> None:

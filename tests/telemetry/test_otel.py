@@ -395,6 +395,7 @@ def test_a_dead_collector_costs_spans_and_nobody_waits_for_it(dead: str) -> None
             began = monotonic()
             an_ended_exchange(tracer)
             slowest = max(slowest, monotonic() - began)
+        waiting = 3000 - tracer.dropped - tracer.failed
         began = monotonic()
         tracer.close(0.5)
         took = monotonic() - began
@@ -402,7 +403,7 @@ def test_a_dead_collector_costs_spans_and_nobody_waits_for_it(dead: str) -> None
     assert slowest < 0.25
     assert took < 1.5
     assert (tracer.exported, tracer.dropped + tracer.failed) == (0, 3000)
-    assert tracer.dropped >= 3000 - 2048
+    assert waiting <= 2048, "what waits is bounded"
 
 
 def test_what_a_collector_refuses_is_counted_and_the_log_is_told_once() -> None:

@@ -3,12 +3,12 @@
 import asyncio
 import dataclasses
 import json
-from types import SimpleNamespace
 from typing import Any
 
 from sidecar.config.load import load_text
 from sidecar.errors import ConnectFailed
 from sidecar.policy.breaker import FAILURE
+from sidecar.policy.health import Health, HealthSettings
 from sidecar.runtime.live import put_in_force
 from sidecar.telemetry.live import Live, Maintained
 from sidecar.telemetry.rates import Rates
@@ -316,11 +316,11 @@ async def test_the_cache_by_route_and_none_where_there_is_none() -> None:
 @in_virtual_time
 async def test_an_upstream_tells_its_connections_attempts_and_probes() -> None:
     live, rates = a_live()
-    live.health = {
-        "orders": SimpleNamespace(
-            healthy=False, since=1.0, checked_at=4.0, latency=0.25, why="status 503", passes=2, failures=3
-        )
-    }
+    health = Health(HealthSettings(fall=2))
+    health.passed(1.0, 0.25)
+    health.failed(3.0, "status 503")
+    health.failed(4.0, "status 503")
+    live.health = {"orders": health}
     stage = live.pipelines[0].stages[-1]
     stage.counts.update({"ok": 3, "status_5xx": 1, "cancelled": 5})  # type: ignore[attr-defined]  # an AttemptStage
     await asyncio.sleep(5)
@@ -340,12 +340,12 @@ async def test_an_upstream_tells_its_connections_attempts_and_probes() -> None:
         "p99_ms": None,
         "health": {
             "healthy": False,
-            "since": EPOCH + 1,
+            "since": EPOCH + 4,
             "checked_at": EPOCH + 4,
             "latency_ms": 250.0,
             "why": "status 503",
-            "passes": 2,
-            "failures": 3,
+            "passes": 1,
+            "failures": 2,
         },
     }
 

@@ -1,8 +1,8 @@
 """The live page: one document with its style, program and words in it, which asks nobody but the sidecar itself.
 
-The parts stand in files of their own for people to read, and are put together once. What may be in the page is held by its
-Content-Security-Policy: exactly this style and this program, by their hashes, and requests to where the page came from.
-Trusted Types forbid every way from a text to markup, so that no name, path or error from the network can become any.
+The parts stand in files of their own for people to read, and are put together once. What the page may do is held by its
+Content-Security-Policy: exactly this style and this program, by their hashes, and requests to where it came from. Trusted
+Types forbid every way from a text to markup, so that no name, path or error from the network can become any.
 """
 
 import json

@@ -206,9 +206,9 @@ function listenToButtons() {
     event.preventDefault();
     confirmed();
   });
-  // Where the button that was pressed has gone with what it was about, the focus goes to the verdict, not to nowhere.
+  // The browser gives the focus back to the button that was pressed, if that is still there.
   byId("ask").addEventListener("close", () => {
-    if (document.activeElement === null || document.activeElement === document.body) byId("verdict").focus({ preventScroll: true });
+    if (document.activeElement === document.body) byId("verdict").focus({ preventScroll: true });
   });
   byId("token").addEventListener("cancel", (event) => event.preventDefault()); // there is nothing to see without it
 }

@@ -58,6 +58,14 @@ function made(template) {
   return parts;
 }
 
+// Whoever works by keyboard must not be thrown back to the top: an element that was moved gets its focus back, and for one
+// that is gone, hidden or disabled now the verdict does.
+function keepFocus(focused) {
+  const there = focused.isConnected && !focused.disabled && focused.closest("[hidden]") === null;
+  if (there && focused === document.activeElement) return;
+  (there ? focused : byId("verdict")).focus({ preventScroll: true });
+}
+
 // Elements that stand for things with a key: each is made once, changed as its thing changes, and goes with it.
 class Rows {
   constructor(parent, template, change) {
@@ -88,7 +96,6 @@ class Rows {
       this.byKey.get(key).node.remove();
       this.byKey.delete(key);
     }
-    // Moving an element takes the focus from it; whoever works by keyboard must not be thrown back to the top.
-    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    keepFocus(focused);
   }
 }

@@ -15,6 +15,7 @@ function takeSnapshot(now) {
   breakersByName = new Map(now.breakers.map((each) => [each.name, each]));
   upstreamsByName = new Map(now.upstreams.map((each) => [each.name, each]));
   watched.take(now);
+  mark(document.body, "empty", null);
   draw();
   setLink("live", "Live");
   announce(before, now);
@@ -96,6 +97,7 @@ function redraw() {
 // --- what is shown of it ---
 
 function filter() {
+  const focused = document.activeElement;
   const text = byId("filter").value.trim().toLowerCase();
   const only = byId("only").checked;
   for (const [id, rows] of Object.entries(TABLES)) {
@@ -116,6 +118,7 @@ function filter() {
     hide(section.querySelector(".none"), left !== 0 || all === 0);
   }
   for (const link of document.querySelectorAll("nav a")) hide(link, byId(link.hash.slice(1)).hidden);
+  keepFocus(focused);
 }
 
 // --- changes ---
@@ -180,7 +183,11 @@ function setLink(state, text) {
   put(byId("link"), text);
   hide(byId("retry"), state !== "lost");
   hide(byId("stale"), state === "live" || state === "opening");
-  for (const button of document.querySelectorAll("button[data-action]")) if (button.disabled !== (state !== "live")) button.disabled = state !== "live";
+  const focused = document.activeElement;
+  for (const button of document.querySelectorAll("button[data-action]")) {
+    if (button.disabled !== (state !== "live")) button.disabled = state !== "live";
+  }
+  keepFocus(focused);
 }
 
 function takeState(state, details) {

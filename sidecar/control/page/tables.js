@@ -105,9 +105,9 @@ const TABLES = {
   routes: new Rows(document.querySelector("#routes table"), "route-row", (row, route) => {
     const breaker = breakersByName.get(route.breaker);
     const failing = upstreamsByName.get(route.upstream)?.health?.healthy === false;
-    const wrong = route.errors >= SHARE && route.rate * 60 >= FEW;
+    const wrong = erring(route, shown);
     const guarded = breaker === undefined ? "good" : gravity(breaker);
-    const level = guarded === "bad" || failing || route.errors >= 0.5 ? "bad" : guarded === "warn" || route.maintenance || wrong ? "warn" : guarded;
+    const level = guarded === "bad" || failing || (wrong && route.errors >= 0.5) ? "bad" : guarded === "warn" || route.maintenance || wrong ? "warn" : guarded;
     found(row, level, route.name, route.match, route.upstream ?? "", route.breaker ?? "", route.bulkhead ?? "");
     put(row.name, route.name);
     put(row.match, `${route.match} → ${route.upstream}`);

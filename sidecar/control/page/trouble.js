@@ -3,8 +3,11 @@
 const LEVELS = { good: 0, note: 1, warn: 2, bad: 3 };
 const SHARE = 0.05; // of answers that are errors, from which on a route needs a look
 const LATE = 100; // milliseconds by which the event loop may be late
-const FEW = 10; // requests a minute below which a share says nothing
+const FEW = 10; // requests in the last minute below which a share says nothing
 const MOST_SHOWN = 8;
+
+// Whether so many of a route's answers are errors that it needs a look.
+const erring = (route, now) => route.errors >= SHARE && route.rate * Math.min(60, now.uptime) >= FEW;
 
 function troubles(now, grown) {
   const found = [];
@@ -28,7 +31,7 @@ function troubles(now, grown) {
   }
   const explained = new Set(now.breakers.filter((each) => inForce(each) && each.state !== "CLOSED").flatMap((each) => each.routes));
   for (const route of now.routes) {
-    if (route.errors >= SHARE && !explained.has(route.name) && !route.maintenance && route.rate * 60 >= FEW) {
+    if (erring(route, now) && !explained.has(route.name) && !route.maintenance) {
       add(route.errors >= 0.5 ? "bad" : "warn", `errors ${route.name}`, `${percent(route.errors)} of the answers on ${route.name} are errors`, {
         effect: "Of the last minute, answers with a status of 500 and above.",
         why: mostly(grown.fates(route.name)),
@@ -77,7 +80,7 @@ function aboutBreaker(breaker, now, add) {
     add(level, key, `Breaker ${name} would be open`, { effect: `It is in shadow: requests${on} go through all the same.`, why, buttons: [reset] });
   } else if (breaker.state === "OPEN") {
     add(level, key, `Breaker ${name} is ${breaker.forced ? "held " : ""}open`, {
-      effect: `Requests${on} are refused at once, or get their fallback: ${whole.format(breaker.rejected)} refused so far.`,
+      effect: `Requests${on} are refused at once, or get their fallback${breaker.rejected ? `: ${whole.format(breaker.rejected)} so far` : ""}.`,
       why,
       next: doing(breaker),
       more,

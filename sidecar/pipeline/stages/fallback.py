@@ -65,7 +65,9 @@ class FallbackStage(Stage):
         """Go on counting, also for the upstreams that are asked instead."""
         super().count_on(before)
         if isinstance(before, FallbackStage):
-            theirs = {step.settings.name: step.attempt for step in before.steps if isinstance(step, OtherStep)}
+            theirs = {
+                step.settings.name: step.attempt for step in before.steps if isinstance(step, OtherStep)
+            }
             for step in self.steps:
                 if isinstance(step, OtherStep) and step.settings.name in theirs:
                     step.attempt.count_on(theirs[step.settings.name])

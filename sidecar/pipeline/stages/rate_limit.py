@@ -40,11 +40,11 @@ class RateLimitStage(Stage):
     __slots__ = (
         "_decide",
         "_fields",
-        "key",
         "_key_of",
         "_quota",
         "_time",
         "allowed",
+        "key",
         "limiter",
         "rejected",
         "shadow",

@@ -46,6 +46,14 @@ class Admin:
     actions: RecordingActions
     lines: list[dict[str, Any]]
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        runner = self.client.server.runner
+        assert runner is not None
+        assert runner.server is not None
+        return len(runner.server.connections)
+
     async def ask(self, method: str, path: str, **said: Any) -> tuple[int, Any]:
         """Send a request as the command line would, and give status and JSON."""
         said.setdefault("headers", JSON)

@@ -212,6 +212,7 @@ async def test_one_who_takes_nothing_for_too_long_is_cut_off(
     _, done = await stuffed(admin)
 
     await settled(admin, 0)
+    await until(lambda: admin.connections == 0)
     done()
 
 

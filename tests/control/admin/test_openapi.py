@@ -92,6 +92,14 @@ def test_every_operation_has_an_id_of_its_own() -> None:
     assert len(ids) == len(set(ids)) == len(table())
 
 
+def test_a_body_is_described_with_all_its_keys_and_no_others() -> None:
+    operation = description(table())["paths"]["/maintenance"]["put"]
+
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert (set(schema["properties"]), schema["additionalProperties"]) == ({"route", "retry_after"}, False)
+    assert operation["requestBody"]["required"] is False
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     """Serve an admin listener from a loop and a thread of its own; give where."""

@@ -51,6 +51,8 @@ async def test_it_goes_on_when_its_client_leaves(admin: Admin) -> None:
 
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
+    await until(lambda: admin.connections == 0)
+    assert admin.lines == []
     admin.actions.gate.set()
     await until(lambda: bool(admin.lines))
 
