@@ -17,8 +17,8 @@ NO_ROUTE = "_none"
 class Dispatcher:
     """Finds the route and runs its pipeline.
 
-    Reloading means making another one; what may change in this one is which routes are under maintenance. Such a route has
-    another pipeline for the time, so that whoever is not under it pays nothing for the possibility.
+    Reloading means making another one; what may change in this one is which routes are under maintenance. Such a route
+    has another pipeline for the time, so that whoever is not under it pays nothing for the possibility.
     """
 
     __slots__ = (

@@ -80,7 +80,7 @@ def build(
     parts = Parts(
         loop,
         perf_counter,
-        Answers(config.errors.format),
+        Answers(config.errors.format, config.headers),
         on_fault,
         spawn=background.spawn,
         chance=random,
@@ -136,7 +136,7 @@ def _take_over(engine: Engine, before: Engine) -> None:
         if kept is not pool:
             if kept is not None:
                 kept.reconnected += pool.reconnected
-            pool.close()
+            pool.retire()
 
 
 def _with_other_copies(config: Config, before: Config) -> Iterator[str]:

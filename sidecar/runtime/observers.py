@@ -110,6 +110,8 @@ def _breakers(
     """Give by upstream the breakers that guard it alone: good news of one upstream says nothing about another."""
     guarded: dict[str, set[str]] = {}
     for route in routes:
+        if route.breaker is None:
+            continue
         name = route.breaker if isinstance(route.breaker, str) else route.name
         if name in breakers:
             guarded.setdefault(name, set()).add(route.upstream)

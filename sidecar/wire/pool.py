@@ -79,6 +79,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._opening = 0
         self._closed = False
+        self._retired = False
         self.opened = 0
         self.reconnected = 0
 
@@ -127,15 +128,20 @@ class Pool:
             connection.abandon(request)
             raise
 
-    def close(self) -> None:
-        """Close the idle connections now, and each busy one when its exchange is over."""
-        self._closed = True
+    def retire(self) -> None:
+        """Keep no idle connection any more. Whoever still comes, or waits, is served; the last one closes the last one."""
+        self._retired = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
         for connection in self._idle:
             connection.transport.close()
         self._idle.clear()
+
+    def close(self) -> None:
+        """Close the idle connections now, and each busy one when its exchange is over. Nobody is waited for."""
+        self._closed = True
+        self.retire()
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(Overloaded("the pool is closed"))
@@ -230,7 +236,11 @@ class Pool:
     def _give_back(self, connection: UpstreamConnection) -> None:
         if self._closed:
             connection.transport.close()
-        elif not self._hand_over(connection):
+        elif self._hand_over(connection):
+            return
+        elif self._retired:
+            connection.transport.close()
+        else:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
             if self._idle_timer is None:

@@ -196,7 +196,7 @@ async def gateway(
     loop.set_exception_handler(lambda _, context: faults.append(context))
     document = {
         "version": 1,
-        "listen": {"traffic": "127.0.0.1:0", "ops": "127.0.0.1:0"},
+        "listen": {"traffic": "127.0.0.1:0", "ops": "127.0.0.1:0", "admin": "127.0.0.1:0"},
         "upstreams": {"service": {"url": f"http://127.0.0.1:{service.port}", **(upstream or {})}},
         "routes": [{"name": "all", "upstream": "service", "retry": "off", **(route or {})}],
         **config,

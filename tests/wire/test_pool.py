@@ -329,3 +329,20 @@ async def test_many_at_once_share_what_there_is() -> None:
         await settle()
 
         assert (len(gate.upstream.requests), gate.pool.opened) == (180, 5)
+
+
+async def test_a_pool_that_is_retired_serves_whoever_waits_and_keeps_no_connection() -> None:
+    async with gateway(upstream={"max_connections": 1, "connect_timeout": "5s"}) as gate:
+        hold, clients = await hold_many(gate, 1)
+        gate.upstream.play(ok())
+        waiting = await gate.client()
+        await waiting.send(get(b"/waits"))
+        await eventually(lambda: "1 waiting" in repr(gate.pool))
+
+        gate.pool.retire()
+        hold.release()
+
+        assert [(await client.response()).status for client in (*clients, waiting)] == [200, 200]
+        await eventually(lambda: gate.pool.open == 0)
+        assert (await gate.ask(get(b"/late"))).status == 200
+        await eventually(lambda: gate.pool.open == 0)
