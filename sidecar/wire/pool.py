@@ -129,7 +129,7 @@ class Pool:
             raise
 
     def retire(self) -> None:
-        """Keep no idle connection any more. Whoever still comes, or waits, is served; the last one closes the last one."""
+        """Keep no idle connection any more. Whoever still comes, or waits, is served."""
         self._retired = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()

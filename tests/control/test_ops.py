@@ -93,7 +93,7 @@ async def test_ready_asks_for_an_upstream_only_where_that_is_configured(
 ) -> None:
     live = live_from(f"{REQUIRED}readiness: {{require_upstream: {required}}}")
     live.guards.breakers["r"].force_open(live.now(), None)
-    client = await aiohttp_client(ops_app(live, CollectorRegistry()))
+    client = await aiohttp_client(ops_app(live, registry(live)))
 
     ready = await client.get("/health/ready")
     startup, alive = await client.get("/health/startup"), await client.get("/livez")
@@ -110,7 +110,7 @@ async def test_health_is_200_also_while_degraded_and_503_when_unhealthy(
     live = live_from(
         REQUIRED.replace("routes: [", "routes: [{name: other, match: {path: /x}, upstream: a}, ")
     )
-    client = await aiohttp_client(ops_app(live, CollectorRegistry()))
+    client = await aiohttp_client(ops_app(live, registry(live)))
 
     seen = []
     for opened, reason in ((False, None), (True, None), (True, "draining")):

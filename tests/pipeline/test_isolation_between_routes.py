@@ -163,7 +163,9 @@ async def test_no_stage_is_left_out_here() -> None:
 
     stand_for_others = {Front, Guarded}
     instead_of_another = {HideStage}
-    around_the_pool = {TraceStage}  # and so in no pipeline; that a fault of it costs a span alone has its own tests
+    around_the_pool = {
+        TraceStage
+    }  # and so in no pipeline; that a fault of it costs a span alone has its own tests
     others = stand_for_others | instead_of_another | around_the_pool
     assert {type(stage) for stage in stages} == concrete(Stage) - others
 
