@@ -12,6 +12,7 @@ from pytest_aiohttp import AiohttpClient
 
 from sidecar.control.ops import ops_app
 from sidecar.telemetry.exposition import Registry
+from sidecar.telemetry.metrics import registry
 from tests.support.live import live_from, some_live
 
 HEALTH = ["/health", "/api/health", "/health/detailed"]
