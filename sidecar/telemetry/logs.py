@@ -23,11 +23,10 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Literal, TextIO
 
-import structlog
-
 from sidecar.fate import Fate
 from sidecar.telemetry.record import Record
 from sidecar.telemetry.redaction import printable, printable_all
+from sidecar.telemetry.slim import structlog
 
 __all__ = ["REQUEST", "LogControl", "LogWriter", "Style", "make_logger", "request_line", "style_of"]
 
