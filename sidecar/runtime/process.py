@@ -53,6 +53,7 @@ from sidecar.wire.server import Limits, Server
 __all__ = ["Sidecar", "run"]
 
 _LAST_WORDS = 0.5  # seconds for the answers to requests that drain_timeout has cut
+_APPS = 2.0  # seconds for what ops and admin are answering when it all ends
 _YOUNG = 10_000  # new objects before the collector looks at them; Python's own 700 costs a twentieth of each request
 _RESERVED_FILES = 64 + MAX_REFUSED  # for listeners, logs, probes and the interpreter; for refusals under way
 
@@ -156,7 +157,7 @@ class Sidecar:
             app = admin_app(live, steering, rates, explain_json, config.admin, self._log.info)
             apps["admin"] = (app, config.listen.admin)
         for key, (app, address) in apps.items():
-            runner = web.AppRunner(app, **SERVING)
+            runner = web.AppRunner(app, **SERVING, shutdown_timeout=_APPS)
             await runner.setup()
             self._apps.append(runner)
             assert runner.server is not None  # noqa: S101 -- `setup` made it

@@ -156,4 +156,6 @@ def test_thresholds_are_told_in_words() -> None:
         "slow_call_rate": "80 % slower than 2.5 s of at least 10 requests within 30 s",
         "trial_timed_out": "1 trial undecided after 12 s",
         "trial_failed": "1 failed trial",
-    } | dict.fromkeys(("open_time_over", "trial_succeeded", "forced", "reset", "force_expired"), "")
+    } | dict.fromkeys(
+        ("open_time_over", "probe_passed", "trial_succeeded", "forced", "reset", "force_expired"), ""
+    )

@@ -89,7 +89,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_it_answers_says_where_and_counts(aiohttp_server: AiohttpServer) -> None:
+async def test_it_answers_says_where_and_counts(
+    aiohttp_server: AiohttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
     upstream = await aiohttp_server(Service().app())
     log = CapturingLogger()
     async with (
@@ -106,6 +108,7 @@ async def test_it_answers_says_where_and_counts(aiohttp_server: AiohttpServer) -
 
     assert 'sidecar_requests_total{code="200",fate="ok",method="GET",route="all"} 1.0' in text
     assert events(log) == ["sidecar.ready"]
+    assert [each.getMessage() for each in caplog.records] == []  # whatever aiohttp has to say would be on stderr
     assert set(log.calls[0].kwargs) == {"version", "source", "traffic", "ops", "admin"}
 
 
@@ -297,3 +300,28 @@ routes:
         "strict": None,
     }
     assert {call.method_name for call in changes} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("minimal", set()),
+        ("seed", {"X-Circuit-Breaker", "X-System-Degraded", "X-Content-Type-Options", "X-Frame-Options"}),
+        ("off", set()),
+    ],
+)
+async def test_answers_say_as_much_of_the_sidecar_as_they_are_asked_to(
+    aiohttp_server: AiohttpServer, mode: str, shown: set[str]
+) -> None:
+    upstream = await aiohttp_server(Service().app())
+    more = f"headers: {mode}\ndefaults: {{breaker: {{}}}}"
+    async with running(str(upstream.make_url("")), more) as sidecar, aiohttp.ClientSession() as client:
+        async with client.get(url_of(sidecar) + "/hello") as response:
+            fields = dict(response.headers)
+        async with client.get(url_of(sidecar) + "/hello", headers={"Max-Forwards": "x"}) as response:
+            refused = response.headers
+
+    assert {name for name in fields if name.startswith("X-")} == {"X-Request-ID"} | shown
+    if mode == "seed":
+        assert (fields["X-Circuit-Breaker"], fields["X-System-Degraded"]) == ("all=CLOSED", "false")
+    assert refused["X-Request-ID"]

@@ -49,7 +49,6 @@ SERVING: Final[Mapping[str, Any]] = {
     "access_log": None,
     "handler_cancellation": True,  # whoever leaves ends what was read for him
     "keepalive_timeout": 30.0,  # seconds; also for a head that does not come
-    "shutdown_timeout": 2.0,
     "lingering_time": 2.0,  # seconds for the rest of a body that was refused
 }
 """How aiohttp serves the app."""
