@@ -76,7 +76,7 @@ def command(
 def _again(file: Path) -> "Loaded":
     from sidecar.config.load import load_file
 
-    return load_file(file)
+    return load_file(file, regular=True)
 
 
 def _from_file(file: Path) -> "Loaded":

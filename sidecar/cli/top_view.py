@@ -1,6 +1,6 @@
 """The picture that `sidecar top` draws, from the JSON state of a sidecar. Pure: the same state gives the same picture.
 
-A head of two lines, then tables of breakers, routes, bulkheads, upstreams and refused requests, the worst rows first.
+A head of three lines (which sidecar it is, how it is, and why), then tables of breakers, routes, bulkheads, upstreams and refused requests, the worst rows first.
 What does not fit the height is left out by rows, from the end of each table, and the table says how many; a row is one
 line, whatever the width, and longer texts end in `…`. What is wrong is said in words and by a shape, not by colour alone.
 
@@ -31,8 +31,10 @@ _BREAKER = {
     "HALF_OPEN": ("◐ HALF_OPEN", "yellow"),
     "OPEN": ("■ OPEN", "red"),
 }
+_MAINTENANCE = ("▲ maintenance", "yellow")
 _WORST_FATES = 2
 _GOOD = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced"})
+_OWN_ERRORS = ("rejected_", "upstream_", "timeout_")  # fates that are nothing but errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class _Part:
 
 def picture(state: State, *, height: int | None = None, note: str = "") -> RenderableType:
     """Draw `state` in at most `height` lines (None: as many as it takes). `note` is for the person, above it all."""
-    head = [_headline(state), _message(state)]
+    head = [_which(state), _headline(state), _message(state)]
     if note:
         head.insert(0, _text(note, "bold red"))
     parts = [
@@ -61,8 +63,16 @@ def picture(state: State, *, height: int | None = None, note: str = "") -> Rende
 # --- the head ---
 
 
+def _which(state: State) -> Text:
+    """Tell which sidecar this is: several of them look alike."""
+    said = f"{state['name']} on {state['host']}  {state['listen']}  {state['profile']}  {state['version']}"
+    return _text(said, "bold")
+
+
 def _headline(state: State) -> Text:
     word, style = _STATUS.get(state["status"], (f"? {state['status']}", "yellow"))
+    if state["ready"] and _all_maintained(state):
+        word, style = _MAINTENANCE
     process = state["process"]
     rate = sum(route["rate"] for route in state["routes"])
     failed = sum(route["rate"] * route["errors"] for route in state["routes"])
@@ -80,6 +90,11 @@ def _headline(state: State) -> Text:
     headline = _text("sidecar ", "bold")
     headline.append(one_line(word), f"bold {style}")
     return headline.append("  " + one_line("  ".join(said)), "not bold")
+
+
+def _all_maintained(state: State) -> bool:
+    """Tell whether nothing is answered because somebody wants it so."""
+    return bool(state["routes"]) and all(route["maintenance"] is not None for route in state["routes"])
 
 
 def _message(state: State) -> Text:
@@ -107,7 +122,7 @@ def _breakers(state: State) -> _Part:
             _state(each),
             _text(_percent(each["failureRate"] / 100)),
             _text(f"{each['rejected']}"),
-            _text(_because(each)),
+            _text(_because(each, state["at"])),
         )
         for each in sorted(state["breakers"], key=rank)
     ]
@@ -121,8 +136,8 @@ def _state(breaker: State) -> Text:
     return _text(f"{word}{' forced' if breaker['forced'] else ''}", style)
 
 
-def _because(breaker: State) -> str:
-    """Tell what the next change is, and why the last trip was."""
+def _because(breaker: State, at: float) -> str:
+    """Tell what the next change is, why it opened and when, and what became of the trials since."""
     said = []
     if breaker["forced"]:
         left = breaker["forced_for"]
@@ -131,10 +146,14 @@ def _because(breaker: State) -> str:
         said.append(f"trial in {_short(breaker['retry_after'])}")
     elif breaker["state"] == "HALF_OPEN":
         said.append(f"{breaker['trials']} trial{'' if breaker['trials'] == 1 else 's'} under way")
-    trip = breaker["last_trip"]
-    if breaker["state"] != "CLOSED" and trip is not None:
-        first = f", first {trip['first_error']}" if trip["first_error"] else ""
-        said.append(f"{trip['threshold'] or trip['cause']}{first}")
+    outage, trip = breaker["outage"], breaker["last_trip"]
+    if outage is not None and trip is not None:
+        first = f", first {outage['first_error']}" if outage["first_error"] else ""
+        said.append(f"{outage['threshold'] or outage['cause']}{first}, {_short(at - outage['since'])} ago")
+        if outage["trials_failed"]:
+            times = "1 trial" if outage["trials_failed"] == 1 else f"{outage['trials_failed']} trials"
+            last = f", first {trip['first_error']}" if trip["first_error"] else ""
+            said.append(f"{times} failed since, the last {_short(at - trip['at'])} ago")
     return "; ".join(said)
 
 
@@ -160,12 +179,22 @@ def _routes(state: State) -> _Part:
 
 def _worst(route: State) -> Text:
     if route["maintenance"] is not None:
-        return _text("▲ maintenance", "yellow")
-    bad = sorted(
-        ((number, fate) for fate, number in route["fates"].items() if fate not in _GOOD and number),
-        key=lambda each: (-each[0], each[1]),
-    )
+        return _text(*_MAINTENANCE)
+    bad = sorted(_bad(route["fates"], route["failed"]), key=lambda each: (-each[0], each[1]))
     return _text(", ".join(f"{fate} {number}" for number, fate in bad[:_WORST_FATES]))
+
+
+def _bad(fates: Mapping[str, int], failed: Mapping[str, int]) -> Iterable[tuple[int, str]]:
+    """Give how often a request ended in each way that is not good.
+
+    A fallback, and what was meant to be good, can be a 5xx to the caller all the same: that is said.
+    """
+    for fate, number in fates.items():
+        errors = 0 if fate.startswith(_OWN_ERRORS) else failed.get(fate, 0)
+        if errors:
+            yield errors, f"{fate} as 5xx"
+        if fate not in _GOOD and number > errors:
+            yield number - errors, fate
 
 
 def _bulkheads(state: State) -> _Part:

@@ -11,6 +11,7 @@ is no help.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -57,9 +58,12 @@ class Loaded:
     digest: str
 
 
-def load_file(path: str | FilePath, env: Mapping[str, str] | None = None) -> Loaded:
-    """Read and check a file. `env` is `os.environ` unless given. Raises ConfigError, and nothing else."""
-    return load_text(_text_of(path), name=str(path), env=env, base=FilePath(path).parent)
+def load_file(path: str | FilePath, env: Mapping[str, str] | None = None, *, regular: bool = False) -> Loaded:
+    """Read and check a file. `env` is `os.environ` unless given. Raises ConfigError, and nothing else.
+
+    With `regular` it must be a file as such: a pipe, which one may wait for without end, is refused.
+    """
+    return load_text(_text_of(path, regular=regular), name=str(path), env=env, base=FilePath(path).parent)
 
 
 def load_text(
@@ -92,15 +96,19 @@ def digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
 
 
-def _text_of(path: str | FilePath) -> str:
+def _text_of(path: str | FilePath, *, regular: bool) -> str:
     """Return the text of a file. Of one that is too large, or never ends, one byte too many is read."""
+    more = os.O_NONBLOCK if regular else 0
     try:
-        with FilePath(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | more)) as file:
+            usable = not regular or stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_BYTES + 1) if usable else b""
     except OSError as error:
         raise _unreadable(path, TOP, f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise _unreadable(path, TOP, f"cannot be read: {error}") from error
+    if not usable:
+        raise _unreadable(path, TOP, "is no regular file")
     if len(content) > MAX_BYTES:
         raise _unreadable(path, TOP, f"is larger than {MAX_BYTES >> 20} MiB")
     try:

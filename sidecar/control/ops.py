@@ -20,6 +20,7 @@ the network may ask: no answer has an address, a path, a secret or a request's d
 """
 
 import asyncio
+import json
 
 from aiohttp import web
 
@@ -43,18 +44,18 @@ def ops_app(state: Live, metrics: Registry) -> web.Application:
     copies = Copies(state)
 
     async def live(_: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
+        return _json({"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:
         reason = not_ready(state)
         if reason is None:
-            return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+            return _json({"status": "ready"})
+        return _json({"status": "not ready", "reason": reason}, status=503)
 
     async def startup(_: web.Request) -> web.Response:
         if state.not_ready == "starting":
-            return web.json_response({"status": "starting"}, status=503)
-        return web.json_response({"status": "started"})
+            return _json({"status": "starting"}, status=503)
+        return _json({"status": "started"})
 
     async def health(_: web.Request) -> web.Response:
         return await _told(await health_json(state, copies))
@@ -80,11 +81,16 @@ def ops_app(state: Live, metrics: Registry) -> web.Application:
     return app
 
 
+def _json(found: Json, status: int = 200) -> web.Response:
+    """Give an answer whose last line ends, for those who read it in a terminal."""
+    return web.json_response(text=json.dumps(found) + "\n", status=status)
+
+
 async def _told(found: Json) -> web.Response:
     if len(found["services"]) > _MANY:
         await asyncio.sleep(0)  # with hundreds of them, making this and writing it take a millisecond each
     status = 503 if found["status"] == "unhealthy" else 200
-    return web.json_response(found, status=status)
+    return _json(found, status=status)
 
 
 async def _never_kept(_: web.Request, response: web.StreamResponse) -> None:

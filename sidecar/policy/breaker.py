@@ -23,6 +23,8 @@ settled exactly once, when the response head or an error is there; after a SUCCE
   brings the time: how often somebody looks changes nothing. There is no timer.
 * The open time grows with every reopening. It is `open_for` again after the breaker has been CLOSED for `open_max`; one
   that trips sooner has had a relapse, and goes on with the open time that it had.
+* An outage lasts from a trip until it is CLOSED. Why it began is kept as long: each failed trial is a trip too, but says
+  no more than that it is not over.
 
 Pure: `now` comes in, in seconds of a clock that does not go backwards, and so do random numbers.
 """
@@ -76,8 +78,8 @@ class Breaker:
     """One breaker, shared by all who name it. `chance` gives numbers in [0, 1).
 
     `passing`: it is CLOSED, and not forced: the way of nearly every request, on which nobody is refused. `state` and
-    `forced` are as of the last call that brought the time; `view` brings it. `transitions` counts changes of
-    state by (from, to, cause). `rejected` is for those to count who refuse requests on its word. `late` counts results
+    `forced` are as of the last call that brought the time; `view` brings it. `first_trip` began the outage that it is in;
+    `last_trip` stays when that is over. `transitions` counts changes of state by (from, to, cause). `rejected` is for those to count who refuse requests on its word. `late` counts results
     that came after their generation. `on_event` is told of every change, as its last act, and must not raise.
     """
 
@@ -97,6 +99,7 @@ class Breaker:
         "_volume",
         "_won",
         "events",
+        "first_trip",
         "forced",
         "generation",
         "last_trip",
@@ -121,6 +124,7 @@ class Breaker:
         self.rejected = 0
         self.late = 0
         self.trips = 0
+        self.first_trip: Trip | None = None
         self.last_trip: Trip | None = None
         self.transitions: dict[tuple[State, State, Cause], int] = {}
         self.recoveries = Histogram(_RECOVERIES)
@@ -282,6 +286,7 @@ class Breaker:
             late=self.late,
             trips=self.trips,
             open_seconds=open_seconds,
+            first_trip=self.first_trip,
             last_trip=self.last_trip,
         )
 
@@ -356,6 +361,8 @@ class Breaker:
         if self._tripped_at is None:
             self._tripped_at = at
         self.last_trip = trip = self._seen.trip(self.trips, at, cause, open_for)
+        if self.first_trip is None:
+            self.first_trip = trip
         self._change(at, _OPEN, cause, trip)
 
     def _force(self, forced: Forced, state: State, now: float, ttl: float | None) -> None:
@@ -372,6 +379,8 @@ class Breaker:
             self._open_seconds += at - self._since
         elif after is _OPEN:
             self._at_opening = self._seen.counts(at)
+        if after is _CLOSED:
+            self.first_trip = None
         self.state = after
         self._since = at
         self.passing = after is _CLOSED and self.forced is None

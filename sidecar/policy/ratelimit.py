@@ -24,13 +24,17 @@ Algorithm = Literal["token_bucket", "sliding_window"]
 
 @dataclass(frozen=True, slots=True)
 class RateLimitSettings:
-    """`limit` requests in `per` seconds. `burst` is of the token bucket alone; None: as much as `limit`."""
+    """`limit` requests in `per` seconds. `burst` is of the token bucket alone; None: as much as `limit`.
+
+    `by` says whose requests are counted together; it decides nothing here, but quotas of other things are other quotas.
+    """
 
     limit: int
     per: float
     algorithm: Algorithm = "token_bucket"
     burst: int | None = None
     max_keys: int = 10_000
+    by: str = "client_ip"
 
     @property
     def capacity(self) -> int:

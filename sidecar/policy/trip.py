@@ -104,7 +104,8 @@ class BreakerView:
     `failures`, `successes` and `failure_rate` (percent) are of the window; while OPEN they are those of the moment in
     which it opened: the rate that is shown beside an open breaker is the one that opened it. `run` is how many failed
     in a row. `retry_after` is in seconds, None where a request would pass. `forced_for` is how long it stays forced,
-    None without an end. `trials` are under way.
+    None without an end. `trials` are under way. `first_trip` began the outage that it is in, None where it is in none: a
+    failed trial has a trip of its own, which is the `last_trip` then.
     """
 
     name: str
@@ -122,4 +123,5 @@ class BreakerView:
     late: int
     trips: int
     open_seconds: float
+    first_trip: Trip | None
     last_trip: Trip | None

@@ -1,8 +1,11 @@
 """What answers requests, built whole from one configuration: pools, pipelines, router, recorder."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from random import random  # noqa: TID251 -- the one place that takes it: policies are given it
 from time import perf_counter, time  # noqa: TID251 -- as above: the time of day, for Date, Age and Retry-After
 
@@ -156,15 +159,26 @@ def _with_other_copies(config: Config, before: Config) -> Iterator[str]:
 def _pools(config: Config, loop: asyncio.AbstractEventLoop, before: Engine | None) -> dict[str, Pool]:
     """Make the pools; those of upstreams that are the same as before are kept, with their connections.
 
-    Not so under TLS with files: what they hold may be another certificate now.
+    To be the same, the files for TLS must hold the same, too.
     """
     pools: dict[str, Pool] = {}
     for name, upstream in config.upstreams.items():
         old = before.pools.get(name) if before is not None else None
         same = before is not None and before.loaded.config.upstreams.get(name) == upstream
-        plain = upstream.tls is None or not (upstream.tls.ca or upstream.tls.certificate)
-        pools[name] = old if old is not None and same and plain else _pool(name, upstream, loop)
+        keep = same and old is not None and old.label == _files(upstream)
+        pools[name] = old if old is not None and keep else _pool(name, upstream, loop)
     return pools
+
+
+def _files(upstream: UpstreamConfig) -> bytes:
+    """Give a fingerprint of what the files for TLS hold; one that cannot be read holds nothing."""
+    found = hashlib.sha256()
+    tls = upstream.tls
+    for name in (tls.ca, tls.certificate, tls.key) if tls is not None else ():
+        if name is not None:
+            with suppress(OSError):
+                found.update(hashlib.sha256(Path(name).read_bytes()).digest())
+    return found.digest()
 
 
 def _histogram(name: str, before: Engine | None) -> Histogram:
@@ -185,7 +199,7 @@ def _terminal(pool: Pool, name: str, config: Config, tracer: Tracer | None) -> C
 
 
 def _pool(name: str, settings: UpstreamConfig, loop: asyncio.AbstractEventLoop) -> Pool:
-    url = settings.url
+    url, label = settings.url, _files(settings)
     tls = client_context(settings.tls, name) if url.scheme == "https" else None
     connect = connector(
         loop,
@@ -202,6 +216,7 @@ def _pool(name: str, settings: UpstreamConfig, loop: asyncio.AbstractEventLoop) 
         connect_timeout=settings.connect_timeout,
         max_connections=settings.max_connections,
         idle_timeout=settings.idle_timeout,
+        label=label,
     )
 
 

@@ -198,6 +198,7 @@ def _limiters(config: Config, before: Mapping[str, RateLimiter]) -> dict[str, Ra
     """Make a limiter for each route that has one. Those whose key is `global` share theirs."""
     made: dict[str, RateLimiter] = {}
     everybody: RateLimiter | None = None
+    shared = next((each for each in before.values() if each.settings.by == "global"), None)
     for route in config.routes:
         said = route.rate_limit
         if said is None or said.mode == "off":
@@ -205,7 +206,7 @@ def _limiters(config: Config, before: Mapping[str, RateLimiter]) -> dict[str, Ra
         if said.key != "global":
             made[route.name] = _limiter(said, before.get(route.name))
             continue
-        everybody = everybody or _limiter(said, before.get(route.name))
+        everybody = everybody or _limiter(said, shared)
         made[route.name] = everybody
     return made
 
@@ -217,6 +218,7 @@ def _limiter(said: RateLimitConfig, before: RateLimiter | None) -> RateLimiter:
         algorithm=said.algorithm,
         burst=said.burst,
         max_keys=said.max_keys,
+        by=said.key,
     )
     return before if before is not None and before.settings == settings else RateLimiter(settings)
 

@@ -7,6 +7,7 @@ SIGHUP: the configuration is read again (`steering`).
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import secrets
@@ -15,6 +16,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,7 @@ class Sidecar:
 
     async def _reload(self) -> None:
         assert self.steering is not None  # noqa: S101 -- `reload_soon` has looked
-        await self.steering.reload()
+        await self.steering.reload("SIGHUP")
 
     async def _become(self, loaded: Loaded) -> None:
         """Put `loaded` in force.
@@ -196,15 +198,20 @@ class Sidecar:
         assert self._observers is not None  # noqa: S101 -- it runs
         config = loaded.config
         limits = self._limits(config)
-        old = self._listeners["traffic"]
+        old = self._listeners.get("traffic")
+        if old is None:
+            raise StartFailed("the sidecar is draining")
         tls, renewed = self._tls, old
         if config.listen.tls is not None:
             tls = self._context(config, limits)
             assert tls is not None  # noqa: S101 -- there is a certificate
             renewed = await old.renewed(asyncio.get_running_loop(), server, tls, config.limits.head_timeout)
+        if live.not_ready is not None:  # it has begun to drain while we waited
+            renewed.retire()
+            raise StartFailed(f"the sidecar is {live.not_ready}")
         try:
-            engine = self._build(loaded, self.engine)
             observers = self._observers.prepared(loaded)
+            engine = self._build(loaded, self.engine)
         except StartFailed:
             if renewed is not old:
                 renewed.retire()
@@ -265,7 +272,8 @@ class Sidecar:
     async def _reload_on_change(self) -> None:
         assert self.steering is not None  # noqa: S101 -- it runs
         try:
-            await watch(Path(self._loaded.source), self.steering.reload, self._stop_watching, self._watches)
+            reload = partial(self.steering.reload, "watch")
+            await watch(Path(self._loaded.source), reload, self._stop_watching, self._watches)
         except Exception as fault:  # noqa: BLE001 -- without it the sidecar still reloads when it is told to
             self._log.error("config.watch_failed", source=self._loaded.source, exc_info=fault)
 
@@ -323,13 +331,17 @@ class Sidecar:
         await asyncio.sleep(0)  # the aborted transports say so to their protocols in the next turn
 
     def _breaker_changed(self, event: Event) -> None:
-        name, fields = breaker_line(event, shadow=event.breaker in self._shadows)
-        (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
-        if self.live is not None:
-            told = breaker_json(self.live, event.breaker)
-            kept = {key: told[key] for key in ("name", "forced", "mode", "last_trip", "retry_after")}
-            change = {"from": str(event.before), "to": str(event.after), "cause": event.cause}
-            self.live.hub.publish("breaker", {**kept, **change})
+        """Tell of a change. It comes in the middle of somebody's request, so it must not raise."""
+        try:
+            name, fields = breaker_line(event, shadow=event.breaker in self._shadows)
+            (self._log.warning if event.after is State.OPEN else self._log.info)(name, **fields)
+            if self.live is not None and _is_of(event, self.live):
+                told = breaker_json(self.live, event.breaker)
+                kept = {key: told[key] for key in ("name", "forced", "mode", "last_trip", "retry_after")}
+                change = {"from": str(event.before), "to": str(event.after), "cause": event.cause}
+                self.live.hub.publish("breaker", {**kept, **change})
+        except Exception as fault:  # noqa: BLE001 -- as above
+            self._log.error("sidecar.fault", message="telling of a breaker failed", exc_info=fault)
 
     def _fault(self, exchange: Exchange, fault: Exception) -> None:
         self._log.error(
@@ -351,6 +363,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> int:
 
     """
     _open_standard_streams()
+    _quiet_libraries()
     max_files = _raise_file_limit()
     writer = LogWriter(sys.stdout)
     config = loaded.config
@@ -404,6 +417,25 @@ async def _main(sidecar: Sidecar, log: Any, reporter: Reporter | None) -> int:
     await sidecar.drain()
     log.info("sidecar.stopped")
     return 0
+
+
+def _is_of(event: Event, live: Live) -> bool:
+    """Tell whether a breaker that is in force changed, and not one that a reload has left to the requests under way."""
+    breaker = live.guards.breakers.get(event.breaker)
+    return breaker is not None and breaker.events[-1] is event
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries from writing to stderr: they would wait for whoever reads it, in the middle of the traffic.
+
+    What they have to say that matters comes as an exception, which we log, or as an answer. What asyncio says of a fault
+    goes to the loop's exception handler, which is ours.
+    """
+    logging.lastResort = None
+    for name in ("aiohttp", "asyncio"):
+        library = logging.getLogger(name)
+        library.addHandler(logging.NullHandler())
+        library.propagate = False
 
 
 def _breakers_in_shadow(config: Config) -> frozenset[str]:

@@ -8,9 +8,13 @@ have it, is looked at again with the next change.
 
 import asyncio
 import hashlib
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from sidecar.config.reader import MAX_BYTES
 
 __all__ = ["watch"]
 
@@ -29,19 +33,24 @@ async def watch(
     """
     import watchfiles  # noqa: PLC0415 -- for those alone who have asked for it
 
-    held = _content(path)
+    held = await asyncio.to_thread(_content, path)
     began()
     async for _ in watchfiles.awatch(
         path.parent, recursive=False, debounce=_GATHER, step=50, stop_event=stop, rust_timeout=1000
     ):
-        holds = _content(path)
+        holds = await asyncio.to_thread(_content, path)
         if holds is not None and holds != held:
             held = holds
             await changed()
 
 
 def _content(path: Path) -> bytes | None:
+    """Give what the file holds, as a fingerprint; None where there is no file that could be a configuration."""
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        # A pipe in its place must not make us wait for a writer, nor may a device or a huge file be read to its end.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return hashlib.sha256(file.read(MAX_BYTES + 1)).digest()
     except OSError:
         return None

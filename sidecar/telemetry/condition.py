@@ -10,7 +10,8 @@ a fallback asks is no reason to be ready.) An upstream is unusable
   all of them, and there is one. When their time is over they are HALF_OPEN and it is usable again: trials need traffic.
 
 **Unhealthy** is what is not ready, and what can answer on no route from an upstream: each route is under maintenance, or
-its breaker is OPEN, or the probes of its upstream say that it is failing. **Degraded** is what is neither but has a
+its breaker is OPEN, or the probes of its upstream say that it is failing. That all routes are under maintenance is said as
+such: it is meant, and no outage. **Degraded** is what is neither but has a
 breaker that is not CLOSED, an upstream whose probes fail, a route under maintenance, or a configuration that was refused
 when it was to be reloaded. A breaker in shadow refuses nothing, and says nothing here.
 
@@ -76,6 +77,9 @@ def condition(live: Live) -> Condition:
         or upstream in failing
         or (breaker is not None and states.get(breaker) is State.OPEN)
     ]
+    if _all_maintained(live):
+        others = _troubles(live, states, list(failing), maintenance=False)
+        return Condition("unhealthy", f"{'; '.join(('All routes are under maintenance', *others))}.")
     if down and len(down) == len(plan.routes):
         return Condition("unhealthy", f"No route can be answered by its upstream: {'; '.join(troubles)}.")
     if troubles:
@@ -115,7 +119,14 @@ def state_of(breaker: Breaker, now: float) -> State:
     return breaker.state
 
 
-def _troubles(live: Live, states: Mapping[str, State], failing: Sequence[str]) -> list[str]:
+def _all_maintained(live: Live) -> bool:
+    routes = plan_of(live.loaded).routes
+    return bool(routes) and all(name in live.maintenance for name, _, _ in routes)
+
+
+def _troubles(
+    live: Live, states: Mapping[str, State], failing: Sequence[str], *, maintenance: bool = True
+) -> list[str]:
     """Say what is not as it should be, the gravest first."""
     said = [
         f"{_list('breaker', names)} {state}"
@@ -125,7 +136,7 @@ def _troubles(live: Live, states: Mapping[str, State], failing: Sequence[str]) -
     if failing:
         verb = "fails its probes" if len(failing) == 1 else "fail their probes"
         said.append(f"{_some('upstream', failing)} {verb}")
-    if live.maintenance:
+    if maintenance and live.maintenance:
         said.append(f"{_list('route', list(live.maintenance))} under maintenance")
     if not live.reload_ok:
         said.append("the last configuration was refused, the one before it is in force")

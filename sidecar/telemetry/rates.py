@@ -1,12 +1,16 @@
-"""How it goes now: requests a second, error share and latency of the last minute, from counters that only know totals.
+"""How it goes now: requests a second, what came of them and latency of the last minute, from counters that only know totals.
 
 Every `every` seconds the counters of all routes and upstreams are written down, and the last `keep` notes kept; what is
 told is the difference between now and the oldest of them, that is of at least `(keep - 1) * every` seconds, once that
 much time has passed. A request pays nothing for it.
 
 Quantiles come from the histogram's buckets, as Prometheus' `histogram_quantile` finds them: within a bucket the
-observations are taken to lie evenly, and what is above the last bound is taken to lie at it. So they are as exact as the
-buckets are fine, here within a factor of two or so.
+observations are taken to lie evenly, and what is above the last bound is taken to lie at it. But the sum of all
+observations is known too, and no quantile is told that it rules out: ten requests that a time-out has ended after 1 s lie
+in the bucket from 1 to 2.5 s, and are not told as 2.5 s. What the other buckets hold counts with their lower bounds, so
+that this never makes one smaller than it may be. (The time-outs of the route are no bound: they end with the head of the
+response, and a request is measured to the end of its body.) So quantiles are as exact as the buckets are fine, within a
+factor of two or so, and where few requests were slow much better.
 
 A reload carries some counters over and puts new ones, which begin at zero, in the place of others. So each counter is
 known by itself, by identity, and not by the name that it counts for.
@@ -15,6 +19,9 @@ known by itself, by identity, and not by the name that it counts for.
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from math import ceil
+from operator import mul
 from time import process_time
 from typing import NamedTuple
 
@@ -26,7 +33,7 @@ from sidecar.pipeline.stages.ladder import OtherStep
 from sidecar.telemetry.live import Live
 from sidecar.telemetry.record import RouteCounts
 
-__all__ = ["Counts", "Rate", "Rates", "attempts_by_upstream", "judged", "quantile"]
+__all__ = ["Answers", "Counts", "Rate", "Rates", "attempts_by_upstream", "judged", "quantile"]
 
 Counts = Mapping[str, int]
 
@@ -34,24 +41,37 @@ Counts = Mapping[str, int]
 _NOT_ITS_DOING = frozenset({"cancelled", "request_broke", Fate.REJECTED_OVERLOAD.value})
 
 
+class Answers(NamedTuple):
+    """How many requests of a route ended with this fate; `failed`: those that were answered with 500 and above."""
+
+    fate: str
+    number: int
+    failed: int
+
+
 class Rate(NamedTuple):
     """How one route or upstream goes. `rate` in requests a second, `errors` is a share (0 to 1) or None: nobody asked.
 
-    `p50` and `p99` in seconds, None where there was nothing to measure. Of a route, errors are answers of 500 and above;
-    of an upstream, attempts that it failed, those with such an answer among them.
+    `p50` and `p99` in seconds, None where there was nothing to measure. Of a route, errors are answers of 500 and above,
+    and `answers` has each fate that there was; of an upstream, errors are attempts that it failed, those with such an
+    answer among them.
     """
 
     rate: float = 0.0
     errors: float | None = None
     p50: float | None = None
     p99: float | None = None
+    answers: tuple[Answers, ...] = ()
 
 
 class _Read(NamedTuple):
-    """What one counter says: the object that counts, and its numbers."""
+    """What one counter says: the object that counts, and its numbers.
+
+    There may be more of them the next time; those that were there stay in their places.
+    """
 
     source: object
-    numbers: tuple[int, ...]
+    numbers: tuple[float, ...]
 
 
 class _Track:
@@ -61,7 +81,7 @@ class _Track:
 
     def __init__(self, source: object, keep: int) -> None:
         self.source = source  # held, so that no other object can get its identity
-        self.notes: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=keep)
+        self.notes: deque[tuple[float, tuple[float, ...]]] = deque(maxlen=keep)
 
 
 class Rates:
@@ -101,7 +121,7 @@ class Rates:
         for pipeline in self._live.pipelines:
             counts = by_route.get(pipeline.route)
             if counts is not None:
-                told[pipeline.route] = self._rate(now, [_answers(counts)], counts.seconds)
+                told[pipeline.route] = self._route(now, counts)
         return told
 
     def upstreams(self) -> dict[str, Rate]:
@@ -109,7 +129,7 @@ class Rates:
         now = self._loop.time()
         attempts = attempts_by_upstream(self._live)
         return {
-            name: self._rate(now, [_attempts(counts) for counts in attempts.get(name, ())], view.seconds)
+            name: self._upstream(now, attempts.get(name, ()), view.seconds)
             for name, view in self._live.upstreams.items()
         }
 
@@ -132,12 +152,12 @@ class Rates:
         tracks: dict[int, _Track] = {}
         for counts in live.recorder.by_route.values():
             self._note(tracks, now, _answers(counts))
-            self._note(tracks, now, _buckets(counts.seconds))
+            self._note(tracks, now, _times(counts.seconds))
         for stages in attempts_by_upstream(live).values():
             for each in stages:
                 self._note(tracks, now, _attempts(each))
         for view in live.upstreams.values():
-            self._note(tracks, now, _buckets(view.seconds))
+            self._note(tracks, now, _times(view.seconds))
         self._tracks = tracks  # counters that are gone are forgotten
         self._measure_cpu(now)
         self._noted_at = now
@@ -150,35 +170,47 @@ class Rates:
             if (
                 self._noted_at is not None
             ):  # made since the last note; of the first ones nobody knows since when
-                track.notes.append((self._noted_at, (0,) * len(read.numbers)))
+                track.notes.append((self._noted_at, ()))
         track.notes.append((now, read.numbers))
         tracks[key] = track
 
-    def _grown(self, read: _Read) -> tuple[float, list[int]]:
+    def _grown(self, read: _Read) -> tuple[float, list[float]]:
         """Give since when, and by how much its numbers have grown since then."""
         track = self._tracks.get(id(read.source))
         if track is None:
             return self._noted_at or 0.0, list(read.numbers)
         since, before = track.notes[0]
-        return since, [now - then for now, then in zip(read.numbers, before, strict=True)]
+        return since, [now - then for now, then in zip_longest(read.numbers, before, fillvalue=0)]
 
-    def _rate(self, now: float, counted: Iterable[_Read], seconds: Histogram) -> Rate:
+    def _route(self, now: float, counts: RouteCounts) -> Rate:
         if self._noted_at is None:
             return Rate()
-        rate = 0.0
-        number = errors = 0
-        for read in counted:
-            since, (more, more_errors) = self._grown(read)
+        since, grown = self._grown(_answers(counts))
+        by_fate: dict[str, tuple[int, int]] = {}
+        for (_, status, fate), more in zip(counts.requests, map(int, grown), strict=True):
+            if more:
+                number, failed = by_fate.get(fate, (0, 0))
+                by_fate[fate] = number + more, failed + (more if status >= 500 else 0)
+        answers = tuple(Answers(fate, *each) for fate, each in by_fate.items())
+        number = sum(each.number for each in answers)
+        errors = sum(each.failed for each in answers) / number if number else None
+        return Rate(number / max(now - since, 1.0), errors, *self._quantiles(counts.seconds), answers)
+
+    def _upstream(self, now: float, attempts: Iterable[Counts], seconds: Histogram) -> Rate:
+        if self._noted_at is None:
+            return Rate()
+        rate = number = errors = 0.0
+        for counts in attempts:
+            since, (more, more_errors) = self._grown(_attempts(counts))
             rate += more / max(now - since, 1.0)
             number += more
             errors += more_errors
-        _, buckets = self._grown(_buckets(seconds))
-        return Rate(
-            rate,
-            errors / number if number else None,
-            quantile(seconds.bounds, buckets, 0.5),
-            quantile(seconds.bounds, buckets, 0.99),
-        )
+        return Rate(rate, errors / number if number else None, *self._quantiles(seconds))
+
+    def _quantiles(self, seconds: Histogram) -> tuple[float | None, float | None]:
+        _, (total, *buckets) = self._grown(_times(seconds))
+        bounds = seconds.bounds
+        return quantile(bounds, buckets, 0.5, total), quantile(bounds, buckets, 0.99, total)
 
     def _measure_cpu(self, now: float) -> None:
         used = process_time()
@@ -187,18 +219,23 @@ class Rates:
         self._used = used
 
 
-def quantile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
+def quantile(bounds: Sequence[float], buckets: Sequence[float], share: float, total: float) -> float | None:
     """Give the value below which `share` (0 to 1) of the observations lie; None: there are none.
 
-    `buckets` has how many lie at or below each bound and above the one before, and at its end the rest.
+    `buckets` has how many lie at or below each bound and above the one before, and at its end the rest. `total` is the sum
+    of all observations.
     """
     rank = share * sum(buckets)
     if not rank:
         return None
-    lower, below = 0.0, 0
+    # By how much all of them together are above the lower bounds of their buckets.
+    room = max(0.0, total - sum(map(mul, buckets, (0.0, *bounds))))
+    lower, below = 0.0, 0.0
     for bound, number in zip(bounds, buckets, strict=False):
         if number and below + number >= rank:
-            return lower + (bound - lower) * (rank - below) / number
+            evenly = min(bound - lower, 2 * room / number) * (rank - below) / number
+            at_or_above = number - ceil(rank - below) + 1
+            return lower + min(evenly, room / at_or_above)
         below += number
         lower = bound
     return bounds[-1]
@@ -230,17 +267,13 @@ def judged(counts: Counts) -> tuple[int, int]:
 
 
 def _answers(counts: RouteCounts) -> _Read:
-    number = errors = 0
-    for (_, status, _), times in counts.requests.items():
-        number += times
-        if status >= 500:
-            errors += times
-    return _Read(counts.requests, (number, errors))
+    # What has once been counted keeps its place in the dictionary, and nothing is ever taken out of it.
+    return _Read(counts.requests, tuple(counts.requests.values()))
 
 
 def _attempts(counts: Counts) -> _Read:
     return _Read(counts, judged(counts))
 
 
-def _buckets(seconds: Histogram) -> _Read:
-    return _Read(seconds, tuple(seconds.counts))
+def _times(seconds: Histogram) -> _Read:
+    return _Read(seconds, (seconds.total, *seconds.counts))

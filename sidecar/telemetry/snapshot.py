@@ -2,7 +2,8 @@
 
 Each part is a function of its own, for whoever asks for that part alone. Times of the day are Unix time in seconds, rates
 are per second, latencies in milliseconds, sizes in bytes; `errors` and `availability` are shares from 0 to 1, but
-`failureRate` is in percent. What is not known is None. Nothing here waits, and nothing changes what it looks at, except
+`failureRate` is in percent. `failed`, of a route, are those of its answers with a status of 500 and above, whatever they
+came from: to the caller a fallback's 503 is a failure too. What is not known is None. Nothing here waits, and nothing changes what it looks at, except
 that a breaker that is looked at takes note of the time.
 
 What only a reload can change (which route names which breaker, what a stage says of itself) is worked out once for each
@@ -12,6 +13,8 @@ configuration, since a page that is open asks every second.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import sysconf
+from pathlib import PurePath
+from socket import gethostname
 from typing import Any
 
 from sidecar.config.model import Match
@@ -66,6 +69,9 @@ def snapshot(live: Live, rates: Rates) -> Json:
     loaded = live.loaded
     return {
         "at": round(live.wall(), 3),
+        "name": PurePath(loaded.source).name,
+        "host": gethostname(),
+        "listen": str(loaded.config.listen.traffic),
         "version": VERSION,
         "uptime": round(live.wall() - live.started_at, 3),
         "status": status.status,
@@ -101,16 +107,25 @@ def routes_json(live: Live, rates: Rates) -> list[Json]:
         name = pipeline.route
         counts = live.recorder.by_route.get(name)
         fates: dict[str, int] = {}
+        failed: dict[str, int] = {}
         if counts is not None:
-            for (_, _, fate), number in counts.requests.items():
+            for (_, status, fate), number in counts.requests.items():
                 fates[fate] = fates.get(fate, 0) + number
+                if status >= 500:
+                    failed[fate] = failed.get(fate, 0) + number
         rate = now.get(name)
+        answers = rate.answers if rate is not None else ()
         maintained = live.maintenance.get(name)
         listed.append(
             {
                 **layout.routes[name],
                 "requests": sum(fates.values()),
                 "fates": fates,
+                "failed": failed,
+                "last_minute": {
+                    "fates": {each.fate: each.number for each in answers},
+                    "failed": {each.fate: each.failed for each in answers if each.failed},
+                },
                 "rate": round(rate.rate, 3) if rate is not None else 0.0,
                 "errors": round(rate.errors or 0.0, 4) if rate is not None else 0.0,
                 "p50_ms": _ms(rate.p50) if rate is not None else None,
@@ -244,6 +259,7 @@ def cache_json(live: Live) -> Json | None:
 
 
 _PAGE = sysconf("SC_PAGE_SIZE")
+_TRIAL_CAUSES = ("trial_failed", "trial_timed_out")
 
 
 def _process(live: Live, rates: Rates) -> Json:
@@ -264,6 +280,7 @@ def _refused(live: Live) -> list[Json]:
 def _breaker(live: Live, name: str, breaker: Breaker) -> Json:
     view = breaker.view(live.now())
     plan = plan_of(live.loaded)
+    shift = live.wall() - live.now()
     return {
         "name": name,
         "state": str(view.state),
@@ -280,7 +297,21 @@ def _breaker(live: Live, name: str, breaker: Breaker) -> Json:
         "trips": view.trips,
         "open_seconds": round(view.open_seconds, 3),
         "routes": list(plan.users.get(name, ())),
-        "last_trip": None if view.last_trip is None else _trip(view.last_trip, live.wall() - live.now()),
+        "outage": None if view.first_trip is None else _outage(view.first_trip, view.trips, shift),
+        "last_trip": None if view.last_trip is None else _trip(view.last_trip, shift),
+    }
+
+
+def _outage(began: Trip, trips: int, shift: float) -> Json:
+    """Tell of the outage that a breaker is in: why it opened first, however many trials have failed since."""
+    return {
+        "since": round(began.at + shift, 3),
+        "cause": began.cause,
+        "threshold": began.threshold,
+        "failures": began.failures,
+        "total": began.total,
+        "first_error": began.first_error,
+        "trials_failed": trips - began.number + (began.cause in _TRIAL_CAUSES),
     }
 
 
@@ -302,12 +333,15 @@ def _trip(trip: Trip, shift: float) -> Json:
 
 
 def _event(event: Event, shift: float) -> Json:
+    trip = event.trip
     return {
         "at": round(event.at + shift, 3),
         "from": str(event.before),
         "to": str(event.after),
         "cause": event.cause,
         "forced": event.forced,
+        "threshold": None if trip is None else trip.threshold,
+        "first_error": None if trip is None else trip.first_error,
     }
 
 

@@ -55,7 +55,10 @@ def connector(
 
 
 class Pool:
-    """The connections to one upstream. Counters are plain integers that the metrics read."""
+    """The connections to one upstream. Counters are plain integers that the metrics read.
+
+    `label` is for whoever made it, to know what it was made of.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,9 @@ class Pool:
         connect_timeout: float,
         max_connections: int,
         idle_timeout: float,
+        label: bytes = b"",
     ) -> None:
+        self.label = label
         self._loop = loop
         self._connect = connect
         self._authority = authority

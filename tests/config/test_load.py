@@ -1,5 +1,6 @@
 """What a right file means, where each value comes from, and how a file that cannot be read is refused."""
 
+import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, get_args
@@ -702,3 +703,13 @@ def test_a_thousand_routes_are_read_in_less_than_a_long_time() -> None:
     loaded = load("version: 1\nupstreams: {a: {url: http://127.0.0.1:9000}}\nroutes:\n" + routes)
 
     assert (len(loaded.config.routes), loaded.warnings) == (1000, ())
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_where_nobody_may_be_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "sidecar.yaml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(ConfigError) as caught:
+        load_file(pipe, regular=True)
+
+    assert caught.value.problems == [f"{pipe}:1:1: (file): is no regular file"]

@@ -47,6 +47,16 @@ async def test_live_is_live_whether_ready_or_not(
     assert (response.status, await response.json()) == (200, {"status": "alive"})
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_in_a_terminal_the_prompt_stands_on_a_line_of_its_own(
+    aiohttp_client: AiohttpClient, path: str
+) -> None:
+    state = State()
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+
+    assert (await (await client.get(path)).text()).endswith("\n")
+
+
 @pytest.mark.parametrize("path", ["/health/ready", "/readyz"])
 async def test_ready_follows_the_state_and_says_why_not(aiohttp_client: AiohttpClient, path: str) -> None:
     state = State()

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .kit import App, Sidecar, application, arguments, ask, config, sidecar
+from .kit import App, Sidecar, application, arguments, ask, config, dial, sidecar
 from .programs import curl
 
 
@@ -211,3 +211,18 @@ def test_an_upstream_that_starts_later(tmp_path: Path) -> None:
             after = ask(proxy.traffic, "/hello").status
 
     assert (before, after) == (502, 200)
+
+
+def test_strangers_write_nothing_to_stderr(app: App, tmp_path: Path) -> None:
+    """Whoever reads it may be slow, and what is written there waits for him in the middle of the traffic."""
+    with sidecar(config(app.url), tmp_path) as proxy:
+        for address in (proxy.ops, proxy.admin):
+            for sent in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nHost: l\r\nX: " + b"a" * 9000):
+                with dial(address) as connection:
+                    connection.sendall(sent)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(4096):
+                        pass
+        assert ask(proxy.traffic, "/hello").status == 200
+
+        assert proxy.err == []

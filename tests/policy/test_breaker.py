@@ -97,6 +97,7 @@ def test_a_new_breaker_is_closed_and_passes() -> None:
         late=0,
         trips=0,
         open_seconds=0.0,
+        first_trip=None,
         last_trip=None,
     )
     assert (breaker.refusal(3), breaker.enter(3)) == (None, 0)
@@ -327,6 +328,63 @@ def test_what_is_shown_has_the_last_trip() -> None:
     attempt(breaker, 30)
     attempt(breaker, 30)
     assert breaker.view(31).last_trip is breaker.last_trip is not None
+
+
+def test_why_an_outage_began_outlives_the_trials_that_fail_in_it() -> None:
+    breaker = tripped()
+    began = breaker.last_trip
+    for at in (30, 130):
+        fail(breaker, at)
+
+    view = breaker.view(130)
+    assert view.first_trip is began is not None
+    assert view.last_trip is not None
+    assert (began.cause, began.threshold) == ("consecutive_failures", "5 failures in a row")
+    assert (view.last_trip.cause, view.last_trip.number - began.number) == ("trial_failed", 2)
+
+
+@pytest.mark.parametrize("ended", ["trials", "reset", "forced closed"])
+def test_an_outage_is_over_when_it_is_closed(ended: str) -> None:
+    breaker = tripped()
+    began = breaker.last_trip
+    if ended == "trials":
+        attempt(breaker, 30)
+        attempt(breaker, 30)
+    elif ended == "reset":
+        breaker.reset(30)
+    else:
+        breaker.force_closed(30, 10)
+
+    view = breaker.view(31)
+    assert (view.state, view.first_trip, view.last_trip) == (CLOSED, None, began)
+    assert [event.trip for event in breaker.events if event.trip is not None] == [began]
+
+
+def test_the_next_outage_has_a_beginning_of_its_own() -> None:
+    breaker = closed_again()
+    fail(breaker, 101, 5)
+
+    assert breaker.view(102).first_trip is breaker.last_trip is not None
+    assert breaker.last_trip.at == 101
+
+
+def test_to_be_forced_open_in_an_outage_does_not_hide_why_it_began() -> None:
+    breaker = tripped()
+    began = breaker.last_trip
+    breaker.force_open(10, 5)
+
+    assert [breaker.view(now).first_trip for now in (11, 16)] == [began, began]
+
+
+def test_where_an_operator_opened_it_the_outage_begins_with_the_first_trial_that_fails() -> None:
+    breaker = a_breaker()
+    breaker.force_open(0, 10)
+    before = breaker.view(11).first_trip
+    fail(breaker, 12)
+
+    assert before is None
+    assert breaker.view(12).first_trip is breaker.last_trip is not None
+    assert breaker.last_trip.cause == "trial_failed"
 
 
 def test_retry_after_is_the_time_that_is_left() -> None:

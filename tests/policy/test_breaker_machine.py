@@ -187,6 +187,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def the_timeline_is_sound(self) -> None:
         state, since, is_open = State.CLOSED, 0.0, 0.0
         trip_at, opens_for = 0.0, 0.0
+        began = None
         for event in self.told:
             assert event.before is state
             assert since <= event.at <= self.now
@@ -201,8 +202,10 @@ class BreakerMachine(RuleBasedStateMachine):
                 trip_at, opens_for = event.at, event.trip.open_for
                 assert 30 * 0.9 <= opens_for <= 100 * 1.1
             assert (event.after is State.OPEN) == (event.trip is not None or event.forced == "open")
+            began = None if event.after is State.CLOSED else began or event.trip
             state, since = event.after, event.at
         assert self.breaker.state is state
+        assert self.breaker.first_trip is began
         if state is State.OPEN:
             is_open += self.now - since
         assert abs(self.breaker.open_seconds(self.now) - is_open) < 1e-6

@@ -41,6 +41,7 @@ def test_a_picture_can_be_written_as_json() -> None:
         late=0,
         trips=1,
         open_seconds=0.5,
+        first_trip=TRIP,
         last_trip=TRIP,
     )
 

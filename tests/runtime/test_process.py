@@ -50,19 +50,21 @@ class Service:
 
 Server = Callable[[Service], Any]
 
-
-@asynccontextmanager
-async def running(
-    upstream: str, more: str = "", log: CapturingLogger | None = None, max_files: int | None = None
-) -> AsyncIterator[Sidecar]:
-    """Run a sidecar before `upstream`; end it in any case."""
-    text = f"""
+TEXT = """
 version: 1
 listen: {{traffic: "127.0.0.1:0", ops: "127.0.0.1:0", admin: "127.0.0.1:0"}}
 upstreams: {{service: {{url: "{upstream}"}}}}
 routes: [{{name: all, upstream: service}}]
 {more}
 """
+
+
+@asynccontextmanager
+async def running(
+    upstream: str, more: str = "", log: CapturingLogger | None = None, max_files: int | None = None
+) -> AsyncIterator[Sidecar]:
+    """Run a sidecar before `upstream`; end it in any case."""
+    text = TEXT.format(upstream=upstream, more=more)
     sidecar = Sidecar(load_text(text), log or CapturingLogger(), max_files=max_files)
     await sidecar.start()
     try:
@@ -108,7 +110,9 @@ async def test_it_answers_says_where_and_counts(
 
     assert 'sidecar_requests_total{code="200",fate="ok",method="GET",route="all"} 1.0' in text
     assert events(log) == ["sidecar.ready"]
-    assert [each.getMessage() for each in caplog.records] == []  # whatever aiohttp has to say would be on stderr
+    assert [
+        each.getMessage() for each in caplog.records
+    ] == []  # whatever aiohttp has to say would be on stderr
     assert set(log.calls[0].kwargs) == {"version", "source", "traffic", "ops", "admin"}
 
 
@@ -325,3 +329,22 @@ async def test_answers_say_as_much_of_the_sidecar_as_they_are_asked_to(
     if mode == "seed":
         assert (fields["X-Circuit-Breaker"], fields["X-System-Degraded"]) == ("all=CLOSED", "false")
     assert refused["X-Request-ID"]
+
+
+async def test_a_breaker_that_a_reload_has_taken_away_may_still_change_for_requests_under_way(
+    aiohttp_server: AiohttpServer,
+) -> None:
+    upstream = await aiohttp_server(Service().app())
+    log = CapturingLogger()
+    async with running(str(upstream.make_url("")), "defaults: {breaker: {}}", log) as sidecar:
+        assert sidecar.engine is not None
+        assert sidecar.live is not None
+        breaker = sidecar.engine.guards.breakers["all"]
+        text = TEXT.format(upstream=upstream.make_url(""), more="")
+        await sidecar._become(load_text(text))
+        assert sidecar.engine.guards.breakers == {}
+
+        breaker.force_open(0.0, None)
+
+        assert events(log) == ["sidecar.ready", "breaker.opened"]
+        assert [event.kind for event in sidecar.live.hub.recent] == ["sidecar"]

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 
@@ -326,3 +327,57 @@ async def test_what_is_in_force_is_seen_by_everybody_at_once() -> None:
     assert {name: (view.url, view.max_connections) for name, view in live.upstreams.items()} == {
         "orders": ("http://127.0.0.1:9", 256)
     }
+
+
+GLOBAL = """
+version: 1
+upstreams: {{orders: {{url: "http://127.0.0.1:9"}}}}
+routes:
+{routes}
+"""
+
+
+def with_global(*names: str, key: str = "global") -> str:
+    routes = [
+        f"  - {{name: {name}, match: {{path: /{name}}}, upstream: orders, rate_limit: {{limit: 3/1h, key: {key}}}}}"
+        for name in names
+    ]
+    return GLOBAL.format(routes="\n".join(routes))
+
+
+async def test_a_quota_of_all_is_not_refilled_by_a_route_that_comes_before_the_others() -> None:
+    before = engine_from(with_global("a", "b"))
+    for _ in range(3):
+        await ask(before, "/a")
+
+    after = again(before, with_global("z", "a", "b"))
+
+    assert [(await ask(after, path)).status for path in ("/z", "/a", "/b")] == [429, 429, 429]
+
+
+async def test_quotas_that_are_apart_now_do_not_share_what_was_one() -> None:
+    before = engine_from(with_global("a", "b"))
+    for _ in range(3):
+        await ask(before, "/a")
+
+    after = again(before, with_global("a", "b", key="client_ip"))
+
+    assert after.guards.limiters["a"] is not after.guards.limiters["b"]
+    assert [(await ask(after, path)).status for path in ("/a", "/b")] == [502, 502]
+
+
+async def test_connections_under_tls_are_kept_while_its_files_hold_the_same(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(trustme.CA().cert_pem.bytes())
+    text = f"""
+version: 1
+upstreams: {{secure: {{url: "https://127.0.0.1:1", tls: {{ca: "{ca}"}}}}}}
+routes: [{{name: all, upstream: secure}}]
+"""
+    before = engine_from(text)
+    same = again(before, text)
+    assert same.pools["secure"] is before.pools["secure"]
+
+    ca.write_bytes(trustme.CA().cert_pem.bytes())
+
+    assert again(same, text).pools["secure"] is not before.pools["secure"]

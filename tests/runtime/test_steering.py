@@ -76,7 +76,8 @@ async def test_a_file_that_says_something_else_is_put_in_force() -> None:
     assert (steered.live.reload_ok, steered.live.reloads) == (True, {"ok": 1, "refused": 0})
     assert [call.args for call in steered.log.calls if call.method_name == "info"] == [("config.reloaded",)]
     digest = steered.became[0].digest
-    assert steered.happened == [("reload", {"ok": True, "changed": True, "lines": [], "hash": digest})]
+    told_to_others = {"ok": True, "changed": True, "changes": ["routes.three"], "lines": [], "hash": digest}
+    assert steered.happened == [("reload", {"by": "admin", **told_to_others})]
 
 
 async def test_a_file_that_says_the_same_is_put_in_force_too_since_what_it_names_may_be_another() -> None:
@@ -99,8 +100,31 @@ async def test_a_file_that_is_wrong_is_refused_with_all_its_lines() -> None:
     assert (steered.live.reload_ok, steered.live.reload_lines) == (False, told.lines)
     assert steered.live.reloads == {"ok": 0, "refused": 1}
     (call,) = [call for call in steered.log.calls if call.method_name == "error"]
-    assert (call.args, call.kwargs) == (("config.reload_refused",), {"problems": list(told.lines)})
+    assert (call.args, call.kwargs) == (
+        ("config.reload_refused",),
+        {"by": "admin", "problems": list(told.lines)},
+    )
     assert [kind for kind, _ in steered.happened] == ["reload"]
+
+
+async def test_who_asked_and_what_changed_is_told_whatever_came_of_it() -> None:
+    steered = Steered()
+    steered.text = MORE.replace("path: /one}", "path: /uno}")
+    await steered.steering.reload("SIGHUP")
+    await steered.steering.reload("watch")
+    steered.text = "version: 1\n"
+    await steered.steering.reload("watch")
+
+    told = [(data["by"], data["ok"], data["changes"]) for _, data in steered.happened]
+    lines = [
+        (call.kwargs["by"], call.kwargs.get("changes")) for call in steered.log.calls if "by" in call.kwargs
+    ]
+    assert told == [
+        ("SIGHUP", True, ["routes.one", "routes.three"]),
+        ("watch", True, []),
+        ("watch", False, []),
+    ]
+    assert lines == [("SIGHUP", ["routes.one", "routes.three"]), ("watch", []), ("watch", None)]
 
 
 async def test_what_could_not_be_started_is_refused_and_the_next_one_may_succeed() -> None:
@@ -240,7 +264,9 @@ async def test_maintenance_of_one_route_is_that_of_no_new_one() -> None:
     assert list(steered.live.maintenance) == ["one"]
 
 
-async def test_where_one_route_is_let_through_again_new_ones_are_too() -> None:
+async def test_a_route_that_was_let_through_again_stays_so_and_new_ones_are_under_what_holds_for_all() -> (
+    None
+):
     steered = Steered()
     steered.steering.maintain(None, 30.0)
     steered.steering.end_maintenance("two")
@@ -248,7 +274,32 @@ async def test_where_one_route_is_let_through_again_new_ones_are_too() -> None:
     steered.engine = engine_from(MORE)
     steered.steering.keep_up(steered.engine)
 
-    assert list(steered.live.maintenance) == ["one"]
+    assert sorted(steered.live.maintenance) == ["one", "three"]
+
+
+async def test_when_each_route_was_let_through_again_nothing_holds_for_all_any_more() -> None:
+    steered = Steered()
+    steered.steering.maintain(None, 30.0)
+    steered.steering.end_maintenance("two")
+    steered.steering.end_maintenance("one")
+
+    steered.engine = engine_from(MORE)
+    steered.steering.keep_up(steered.engine)
+
+    assert steered.live.maintenance == {}
+
+
+async def test_a_reload_that_finds_the_sidecar_draining_when_the_file_is_read_is_refused() -> None:
+    steered = Steered()
+
+    def load() -> Loaded:
+        steered.live.not_ready = "draining"
+        return load_text(TEXT, name="sidecar.yaml", env={})
+
+    steering = Steering(steered.live, steered.log, LogControl("info"), load, steered.become)
+
+    assert (await steering.reload()).lines == ("the sidecar is draining",)
+    assert steered.became == []
 
 
 # --- the rest ---

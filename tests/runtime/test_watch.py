@@ -4,6 +4,7 @@ The watch is the kernel's, so time is real here; nothing waits for a guess at it
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,3 +87,15 @@ async def test_links_that_are_exchanged_as_kubernetes_does_are_noticed(tmp_path:
         (tmp_path / "..data_tmp").symlink_to("..2")
 
         assert await seen.after(lambda: (tmp_path / "..data_tmp").replace(tmp_path / "..data")) == 1
+
+
+async def test_what_is_no_file_is_no_change_and_makes_nobody_wait(tmp_path: Path) -> None:
+    file, pipe = tmp_path / "sidecar.yaml", tmp_path / "pipe"
+    file.write_text("one")
+    os.mkfifo(pipe)
+    async with watching(file) as seen:
+        pipe.replace(file)
+        new = tmp_path / "new"
+        new.write_text("two")
+
+        assert await seen.after(lambda: new.replace(file)) == 1

@@ -143,6 +143,20 @@ async def test_it_is_unhealthy_when_no_route_can_be_answered_each_for_its_own_re
     )
 
 
+async def test_maintenance_of_all_routes_is_told_as_such_and_not_as_an_outage() -> None:
+    live = live_from(YAML)
+    live.maintenance = {route: Maintained(0.0, 30.0) for route, _, _ in plan_of(live.loaded).routes}
+    calm = condition(live)
+    force_open(live, "database")
+    probed(live, users=False)
+
+    assert calm == Condition("unhealthy", "All routes are under maintenance.")
+    assert condition(live) == Condition(
+        "unhealthy",
+        "All routes are under maintenance; breaker database is OPEN; upstream users fails its probes.",
+    )
+
+
 async def test_a_message_names_three_of_a_kind_and_counts_the_rest() -> None:
     routes = ", ".join(
         f"{{name: r{n}, match: {{path: /r{n}}}, upstream: a, breaker: {{}}}}" for n in range(6)

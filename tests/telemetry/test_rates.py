@@ -2,14 +2,18 @@
 
 import asyncio
 import dataclasses
+from bisect import bisect_left
+from math import ceil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.counts import SECONDS, Histogram
 from sidecar.pipeline.stages.attempt import AttemptStage
 from sidecar.runtime.live import put_in_force
 from sidecar.telemetry.live import Live, UpstreamView
-from sidecar.telemetry.rates import Rate, Rates, quantile
+from sidecar.telemetry.rates import Answers, Rate, Rates, quantile
 from sidecar.telemetry.record import RouteCounts
 from tests.support.live import engine_from, live_from
 from tests.support.virtual_time import in_virtual_time
@@ -93,6 +97,38 @@ async def test_errors_are_a_share_of_the_answers() -> None:
     await asyncio.sleep(10)
 
     assert rates.routes()["read"].errors == pytest.approx(0.2)
+    rates.stop()
+
+
+@in_virtual_time
+async def test_what_came_of_the_requests_of_the_last_minute_by_fate_and_how_many_got_an_error() -> None:
+    live, rates = started()
+    requests = live.recorder.by_route["read"].requests
+    requests[b"GET", 200, "ok"] = 1000
+    await asyncio.sleep(66)
+    requests[b"GET", 200, "ok"] += 5
+    requests[b"GET", 503, "fallback_static"] = 3
+    requests[b"HEAD", 503, "fallback_static"] = 1
+    requests[b"GET", 200, "fallback_static"] = 2
+
+    told = rates.routes()
+    assert told["read"].answers == (Answers("ok", 5, 0), Answers("fallback_static", 6, 4))
+    assert told["read"].errors == pytest.approx(4 / 11)
+    assert told["write"].answers == ()
+    rates.stop()
+
+
+@in_virtual_time
+async def test_a_route_whose_requests_all_took_a_second_is_not_told_to_take_longer() -> None:
+    live, rates = started()
+    answer(live, "read", 200, 0.004, 500)
+    await asyncio.sleep(70)
+    answer(live, "read", 504, 1.002, 7)
+    await asyncio.sleep(3)
+
+    rate = rates.routes()["read"]
+    assert rate.p50 == pytest.approx(1.002, abs=0.003)
+    assert rate.p99 == pytest.approx(1.004, abs=0.003)
     rates.stop()
 
 
@@ -281,11 +317,51 @@ def test_a_quantile_lies_in_the_bucket_of_its_observation(
     counts = RouteCounts().seconds
     for each in observed:
         counts.observe(each)
-    found = quantile(SECONDS, counts.counts, share)
+    found = quantile(SECONDS, counts.counts, share, counts.total)
 
     assert found is not None
     assert least <= found <= most
 
 
+# Observations, a share of them, and the most that its quantile may be told as.
+NEVER_MORE = (
+    ([1.001], 0.5, 1.001),
+    ([1.001], 0.99, 1.001),
+    ([1.8], 0.99, 1.8),
+    ([1.0005, 1.001, 1.006] * 7, 0.99, 1.01),
+    ([0.0005] * 90 + [2.6, 2.9, 3.2] * 3 + [3.2], 0.99, 3.5),
+    ([0.7] * 50 + [1.001], 0.99, 2.5),
+)
+
+
+@pytest.mark.parametrize(("observed", "share", "most"), NEVER_MORE)
+def test_a_quantile_is_none_that_the_sum_of_the_times_rules_out(
+    observed: list[float], share: float, most: float
+) -> None:
+    counts = RouteCounts().seconds
+    for each in observed:
+        counts.observe(each)
+    found = quantile(SECONDS, counts.counts, share, counts.total)
+
+    assert found is not None
+    assert 1 <= found <= most + 1e-9
+
+
+@given(st.lists(st.floats(0.0001, 20), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
+def test_a_quantile_is_never_out_of_its_bucket_nor_more_than_all_the_times_together(
+    observed: list[float], share: float
+) -> None:
+    counts = Histogram()
+    for each in observed:
+        counts.observe(each)
+    found = quantile(SECONDS, counts.counts, share, counts.total)
+    exact = sorted(observed)[ceil(share * len(observed)) - 1]
+    at = bisect_left(SECONDS, exact)
+
+    assert found is not None
+    assert (0.0, *SECONDS)[at] <= found <= (*SECONDS, 10.0)[at]
+    assert found <= sum(observed) * (1 + 1e-9) + 1e-9
+
+
 def test_of_nothing_there_is_no_quantile() -> None:
-    assert quantile(SECONDS, Histogram().counts, 0.5) is None
+    assert quantile(SECONDS, Histogram().counts, 0.5, 0.0) is None

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from socket import gethostname
 from typing import Any
 
 from sidecar.config.load import load_text
@@ -81,10 +82,11 @@ async def test_everything_is_json_and_has_the_promised_keys() -> None:
 
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert list(shown) == [
-        *("at", "version", "uptime", "status", "message", "ready", "reason", "profile", "config", "process"),
+        *("at", "name", "host", "listen", "version", "uptime", "status", "message", "ready", "reason", "profile", "config", "process"),
         *("routes", "upstreams", "breakers", "bulkheads", "budgets", "rate_limits", "cache", "refused"),
     ]
     assert shown["at"] == EPOCH + 5
+    assert (shown["name"], shown["host"], shown["listen"]) == ("<text>", gethostname(), "0.0.0.0:8080")
     assert (shown["version"], shown["uptime"]) == (VERSION, 5)
     assert (shown["ready"], shown["reason"], shown["profile"]) == (True, None, "production")
     assert shown["config"] == {
@@ -106,7 +108,8 @@ async def test_a_route_tells_what_it_asks_what_it_is_made_of_and_what_came_of_it
     counts = live.recorder.by_route["read"]
     counts.requests[b"GET", 200, "ok"] = 6
     counts.requests[b"HEAD", 200, "ok"] = 2
-    counts.requests[b"GET", 503, "rejected_breaker_open"] = 2
+    counts.requests[b"GET", 503, "rejected_breaker_open"] = 1
+    counts.requests[b"GET", 503, "fallback_static"] = 1
     for _ in range(10):
         counts.seconds.observe(0.002)
     live.maintenance["read"] = Maintained(since=EPOCH + 1.0, retry_after=60)
@@ -123,13 +126,34 @@ async def test_a_route_tells_what_it_asks_what_it_is_made_of_and_what_came_of_it
         "upstream": "orders",
         "match": "GET, HEAD api.example.com /orders/{id} with X-Tenant: gold, X-Any",
         "requests": 10,
-        "fates": {"ok": 8, "rejected_breaker_open": 2},
+        "fates": {"ok": 8, "rejected_breaker_open": 1, "fallback_static": 1},
+        "failed": {"rejected_breaker_open": 1, "fallback_static": 1},
+        "last_minute": {
+            "fates": {"ok": 8, "rejected_breaker_open": 1, "fallback_static": 1},
+            "failed": {"rejected_breaker_open": 1, "fallback_static": 1},
+        },
         "rate": 2.0,
         "errors": 0.2,
         "breaker": "db",
         "bulkhead": "reads",
         "maintenance": {"since": EPOCH + 1.0, "retry_after": 60},
     }
+
+
+@in_virtual_time
+async def test_a_fallback_that_is_an_error_itself_is_told_apart_from_one_that_rescues() -> None:
+    live, rates = a_live()
+    requests = live.recorder.by_route["read"].requests
+    requests[b"GET", 200, "fallback_static"] = 2
+    requests[b"GET", 503, "fallback_static"] = 6
+    await asyncio.sleep(70)
+    requests[b"GET", 503, "fallback_static"] += 3
+    shown = of(routes_json(live, rates), "read")
+    rates.stop()
+
+    assert (shown["fates"], shown["failed"]) == ({"fallback_static": 11}, {"fallback_static": 9})
+    assert shown["last_minute"] == {"fates": {"fallback_static": 3}, "failed": {"fallback_static": 3}}
+    assert shown["errors"] == 1.0
 
 
 @in_virtual_time
@@ -156,6 +180,15 @@ async def test_an_open_breaker_says_why_since_when_and_for_how_long() -> None:
 
     shown = of(breakers_json(live), "db")
     last_trip = shown.pop("last_trip")
+    assert shown.pop("outage") == {
+        "since": EPOCH + 100,
+        "cause": "consecutive_failures",
+        "threshold": "3 failures in a row",
+        "failures": 3,
+        "total": 3,
+        "first_error": "503",
+        "trials_failed": 0,
+    }
     assert shown == {
         "name": "db",
         "state": "OPEN",
@@ -187,6 +220,41 @@ async def test_an_open_breaker_says_why_since_when_and_for_how_long() -> None:
         "attempts": [{"what": "503", "ms": 250.0, "age": 0.0}] * 3,
     }
     assert "3" in last_trip["threshold"]
+
+
+@in_virtual_time
+async def test_an_outage_is_told_from_its_beginning_however_many_trials_fail_until_it_is_over() -> None:
+    live, rates = a_live()
+    rates.stop()
+    await asyncio.sleep(100)
+    trip(live)
+    for _ in range(2):
+        await asyncio.sleep(300)
+        trip(live, times=1)
+    during = of(breakers_json(live), "db")
+    live.guards.breakers["db"].reset(live.now())
+    after = of(breakers_json(live), "db")
+
+    outage, last = during["outage"], during["last_trip"]
+    assert (outage["since"], outage["threshold"], outage["trials_failed"]) == (
+        EPOCH + 100,
+        "3 failures in a row",
+        2,
+    )
+    assert (last["at"], last["threshold"]) == (EPOCH + 700, "1 failed trial")
+    assert (after["outage"], after["last_trip"]) == (None, last)
+
+
+@in_virtual_time
+async def test_a_trial_that_fails_after_an_operator_had_opened_it_is_counted_as_one() -> None:
+    live, rates = a_live()
+    rates.stop()
+    live.guards.breakers["db"].force_open(live.now(), 5)
+    await asyncio.sleep(6)
+    trip(live, times=1)
+    outage = of(breakers_json(live), "db")["outage"]
+
+    assert (outage["since"], outage["cause"], outage["trials_failed"]) == (EPOCH + 6, "trial_failed", 1)
 
 
 @in_virtual_time
@@ -222,13 +290,23 @@ async def test_one_breaker_alone_tells_its_events_the_newest_first() -> None:
     shown = breaker_json(live, "db")
 
     assert shown["events"] == [
-        {"at": EPOCH + 7, "from": "OPEN", "to": "CLOSED", "cause": "reset", "forced": None},
+        {
+            "at": EPOCH + 7,
+            "from": "OPEN",
+            "to": "CLOSED",
+            "cause": "reset",
+            "forced": None,
+            "threshold": None,
+            "first_error": None,
+        },
         {
             "at": EPOCH + 7,
             "from": "CLOSED",
             "to": "OPEN",
             "cause": "consecutive_failures",
             "forced": None,
+            "threshold": "3 failures in a row",
+            "first_error": "503",
         },
     ]
 

@@ -159,7 +159,7 @@ async def secure(_: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _response(answer: Any) -> web.StreamResponse:
-    """Give a response of JSON, unless it is one already."""
+    """Give a response of JSON, a line that ends as lines do, unless it is one already."""
     if isinstance(answer, web.StreamResponse):
         return answer
-    return web.Response(body=await dumped(answer), content_type="application/json")
+    return web.Response(body=await dumped(answer) + b"\n", content_type="application/json")

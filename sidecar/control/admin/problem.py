@@ -55,7 +55,7 @@ class Problem(Exception):
             **self.more,
         }
         response = web.Response(
-            body=json.dumps(body).encode(),
+            body=json.dumps(body).encode() + b"\n",
             status=self.status,
             headers=self.headers,
             content_type=PROBLEM_JSON,

@@ -121,7 +121,7 @@ def _as_json(loaded: Loaded, loaded_at: float) -> bytes:
         "config": _without_secrets(plain(loaded.config), (), loaded),
         "origins": {key_path(path): str(origin) for path, origin in loaded.origins.items()},
     }
-    return json.dumps(shown).encode()
+    return json.dumps(shown).encode() + b"\n"
 
 
 def _without_secrets(value: Any, path: Path, loaded: Loaded) -> Any:

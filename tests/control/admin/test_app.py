@@ -57,6 +57,14 @@ async def test_what_can_be_got_can_be_asked_for_with_head(admin: Admin, path: st
     assert admin.lines == []
 
 
+@pytest.mark.parametrize("path", [*(path for path in READS if path != "/"), "/nothing"])
+async def test_in_a_terminal_the_prompt_stands_on_a_line_of_its_own(admin: Admin, path: str) -> None:
+    answer = await (await admin.client.get(NEEDS.get(path, path))).text()
+
+    assert answer == answer.strip() + "\n"
+    assert json.loads(answer) != ""
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/breakers/database/opn", "/breakers/", "/BREAKERS", "/api"])
 async def test_what_is_not_there_is_404(admin: Admin, path: str) -> None:
     for method in ("GET", "POST"):
