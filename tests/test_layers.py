@@ -16,6 +16,7 @@ ELSEWHERE = {
     "cli/check.py": "cli/test_console.py",  # a command is what one types
     "cli/demo_child.py": "cli/test_demo.py",  # the demo's own child process
     "cli/epilog.py": "cli/test_console.py",  # the text of --help
+    "cli/explain_keys.py": "cli/test_explain.py",  # they are read as the command prints them
     "cli/explain_story.py": "cli/test_explain.py",  # what it tells is read as the command prints it
     "cli/explain_view.py": "cli/test_explain.py",  # as above
     "cli/group.py": "cli/test_console.py",  # exit codes and error lines of every command

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from socket import gethostname
 from time import monotonic
 from typing import IO
 
@@ -104,6 +105,7 @@ def plain(text: str) -> str:
 
 def plain_picture(text: str) -> list[str]:
     """What is the same each time of what `sidecar top` shows: its lines, without their order and their numbers."""
+    text = text.replace(f" on {gethostname()} ", " on laptop ")
     return sorted(
         " ".join(re.sub(r"[\d.]+(?:ms|s|%)?(?!\w)", "N", each).split()) for each in text.splitlines()
     )
@@ -228,7 +230,9 @@ def test_the_demo_answers_as_the_readme_says(tmp_path: Path) -> None:
 
 def made_plain(step: tuple[str, str]) -> tuple[str, str | list[str]]:
     command, output = step
-    return plain(command), plain_picture(output) if command.startswith("sidecar top") else plain(output)
+    if command.startswith("sidecar top"):
+        return plain(command), plain_picture(output)
+    return plain(command), plain(output.replace(str(ROOT), "…"))
 
 
 @contextmanager

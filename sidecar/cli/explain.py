@@ -143,10 +143,10 @@ def _past(admin: Admin, request_id: str) -> Told:
     if not records:
         kept = "only the last are kept (`records`), and of good answers the last 128"
         raise AdminFailed(f"{admin} has no record of {request_id!r}: {kept}")
-    state = admin.get("/state")
+    state, config = admin.get("/state"), admin.get("/config")
     lines: list[Line] = []
     for record in records:
-        lines += [*([()] if lines else []), *story(record, state)]
+        lines += [*([()] if lines else []), *story(record, state, config)]
     return records, lines
 
 

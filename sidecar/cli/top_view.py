@@ -1,8 +1,9 @@
 """The picture that `sidecar top` draws, from the JSON state of a sidecar. Pure: the same state gives the same picture.
 
-A head of three lines (which sidecar it is, how it is, and why), then tables of breakers, routes, bulkheads, upstreams and refused requests, the worst rows first.
-What does not fit the height is left out by rows, from the end of each table, and the table says how many; a row is one
-line, whatever the width, and longer texts end in `…`. What is wrong is said in words and by a shape, not by colour alone.
+A head of three lines (which sidecar it is, how it is, and why), then tables of breakers, routes, bulkheads, upstreams
+and refused requests, the worst rows first. What does not fit the height is left out by rows, from the end of each
+table, and the table says how many; a row is one line, whatever the width, and longer texts end in `…`. What is wrong is
+said in words and by a shape, not by colour alone.
 
 Names and paths may be anybody's: they are shown as text, and what does not print is escaped.
 """
@@ -34,7 +35,6 @@ _BREAKER = {
 _MAINTENANCE = ("▲ maintenance", "yellow")
 _WORST_FATES = 2
 _GOOD = frozenset({"ok", "ok_after_retry", "cache_fresh", "cache_stale", "coalesced"})
-_OWN_ERRORS = ("rejected_", "upstream_", "timeout_")  # fates that are nothing but errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,12 @@ def _because(breaker: State, at: float) -> str:
     outage, trip = breaker["outage"], breaker["last_trip"]
     if outage is not None and trip is not None:
         first = f", first {outage['first_error']}" if outage["first_error"] else ""
-        said.append(f"{outage['threshold'] or outage['cause']}{first}, {_short(at - outage['since'])} ago")
+        began = _short(max(0.0, at - outage["since"]))
+        said.append(f"began {began} ago: {outage['threshold'] or outage['cause']}{first}")
         if outage["trials_failed"]:
             times = "1 trial" if outage["trials_failed"] == 1 else f"{outage['trials_failed']} trials"
-            last = f", first {trip['first_error']}" if trip["first_error"] else ""
-            said.append(f"{times} failed since, the last {_short(at - trip['at'])} ago")
+            error = f" with {trip['first_error']}" if trip["first_error"] else ""
+            said.append(f"{times} failed, the last {_short(max(0.0, at - trip['at']))} ago{error}")
     return "; ".join(said)
 
 
@@ -190,7 +191,7 @@ def _bad(fates: Mapping[str, int], failed: Mapping[str, int]) -> Iterable[tuple[
     A fallback, and what was meant to be good, can be a 5xx to the caller all the same: that is said.
     """
     for fate, number in fates.items():
-        errors = 0 if fate.startswith(_OWN_ERRORS) else failed.get(fate, 0)
+        errors = failed.get(fate, 0) if fate in _GOOD or fate.startswith("fallback_") else 0
         if errors:
             yield errors, f"{fate} as 5xx"
         if fate not in _GOOD and number > errors:

@@ -23,7 +23,7 @@ def changes(before: Config, after: Config) -> list[str]:
     """Give the keys in force whose values differ: `routes.NAME`, `breakers.NAME` and so on, or a top-level key.
 
     In the order of the keys, then of the old and the new names; `routes` alone: their order. What `defaults` or a profile
-    changes is told of the routes that it holds for as well. At most `MOST`, and then one more that says how many are left out.
+    changes is told of the routes that it holds for as well. At most `MOST`, then one more with how many are left out.
     """
     found = list(_differing(plain(before), plain(after)))
     left_out = len(found) - MOST

@@ -322,7 +322,7 @@ class RateLimitConfig(Model):
 
 
 class CacheConfig(Model):
-    """Answers to GET and HEAD are kept and shared, where HTTP says that they may be (RFC 9111)."""
+    """Answers to GET are kept, and shared among GET and HEAD, where HTTP says that they may be (RFC 9111)."""
 
     fresh_for: Annotated[float | None, Duration("1ms", "8760h", off=True)] = Field(
         None, description="How long an answer that does not say so itself is fresh. `off`: not at all."

@@ -97,7 +97,7 @@ def _not_for_a_cache(asked: Asked) -> str | None:
     """Tell why the cache lets the request pass, in the order in which it looks."""
     request = asked.request
     if request.method not in (b"GET", b"HEAD"):
-        return "only answers to GET and HEAD are kept"
+        return "copies are of GET, and answer GET and HEAD"
     if asked.has_body:
         return "the request has a body"
     if request.upgrade is not None:

@@ -16,15 +16,18 @@ or, if it has none, all of its own breakers are OPEN, those that are enforced an
 there is one. The rule, and what healthy and degraded mean, stands in `telemetry/condition.py`.
 
 HEAD works where GET does, any other method is 405, any other path 404. Nothing here may be kept by a cache. Anybody on
-the network may ask: no answer has an address, a path, a secret or a request's data in it.
+the network may ask: no answer has an address, a path, a secret, a version of a library or a request's data in it.
 """
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 
+from sidecar.control.gate import being_answered
 from sidecar.control.health import Copies, Json, detailed_json, health_json
+from sidecar.control.malformed import dress_malformed
 from sidecar.telemetry.condition import not_ready
 from sidecar.telemetry.exposition import Registry, exposition
 from sidecar.telemetry.live import Live
@@ -69,14 +72,15 @@ def ops_app(state: Live, metrics: Registry) -> web.Application:
         )
         return web.Response(body=body, headers=headers)
 
-    app = web.Application()
+    app = web.Application(middlewares=[_busy])
     for paths, handler in ((_LIVE, live), (_READY, ready), (_HEALTH, health)):
         for path in paths:
             app.router.add_get(path, handler)
     app.router.add_get("/health/startup", startup)
     app.router.add_get("/health/detailed", detailed)
     app.router.add_get("/metrics", scrape)
-    app.on_response_prepare.append(_never_kept)
+    app.on_response_prepare.append(_dress)
+    dress_malformed(app, _dress)
     SYSTEM.disks()  # asked now, so that the answer is there when somebody wants to know
     return app
 
@@ -93,5 +97,15 @@ async def _told(found: Json) -> web.Response:
     return _json(found, status=status)
 
 
-async def _never_kept(_: web.Request, response: web.StreamResponse) -> None:
+@web.middleware
+async def _busy(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Let the gate know who waits for an answer."""
+    with being_answered(request.transport):
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+
+async def _dress(_: web.Request, response: web.StreamResponse) -> None:
+    """Keep it out of caches, and do not tell which versions of what answer here."""
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "sidecar"

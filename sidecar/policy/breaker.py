@@ -78,9 +78,10 @@ class Breaker:
     """One breaker, shared by all who name it. `chance` gives numbers in [0, 1).
 
     `passing`: it is CLOSED, and not forced: the way of nearly every request, on which nobody is refused. `state` and
-    `forced` are as of the last call that brought the time; `view` brings it. `first_trip` began the outage that it is in;
-    `last_trip` stays when that is over. `transitions` counts changes of state by (from, to, cause). `rejected` is for those to count who refuse requests on its word. `late` counts results
-    that came after their generation. `on_event` is told of every change, as its last act, and must not raise.
+    `forced` are as of the last call that brought the time; `view` brings it. `first_trip` began the outage that it is
+    in; `last_trip` stays when that is over. `transitions` counts changes of state by (from, to, cause). `rejected` is
+    for those to count who refuse requests on its word. `late` counts results that came after their generation.
+    `on_event` is told of every change, as its last act, and must not raise.
     """
 
     __slots__ = (

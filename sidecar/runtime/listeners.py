@@ -48,8 +48,7 @@ class Listener:
         servers = [
             await loop.create_server(
                 factory,
-                # uvloop's own sockets cannot be duplicated as such.
-                sock=socket.socket(fileno=os.dup(bound.fileno())),
+                sock=_double(bound),
                 backlog=BACKLOG,
                 ssl=tls,
                 ssl_handshake_timeout=handshake_timeout,
@@ -57,6 +56,10 @@ class Listener:
             for bound in self._sockets
         ]
         return Listener(servers, self._address)
+
+    def doubles(self) -> list[socket.socket]:
+        """Give its sockets once more, for somebody else to accept from; he closes them."""
+        return [_double(bound) for bound in self._sockets]
 
     @property
     def _sockets(self) -> list[socket.socket]:
@@ -83,9 +86,11 @@ async def listen(
     *,
     tls: ssl.SSLContext | None = None,
     handshake_timeout: float | None = None,
+    accept: bool = True,
 ) -> Listener:
     """Bind `address` and accept connections for `factory`. `key` names it in the configuration.
 
+    With `accept` False it is bound only: somebody else accepts, from its `doubles`.
     `handshake_timeout` (seconds) bounds a TLS handshake: until it is over, the protocol's own bounds do not hold.
 
     Raises:
@@ -96,7 +101,12 @@ async def listen(
         if address.path is not None:
             _clear_stale_socket(address.path)
             server = await loop.create_unix_server(
-                factory, address.path, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
+                factory,
+                address.path,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=handshake_timeout,
+                start_serving=accept,
             )
         else:
             server = await loop.create_server(
@@ -106,10 +116,34 @@ async def listen(
                 backlog=BACKLOG,
                 ssl=tls,
                 ssl_handshake_timeout=handshake_timeout,
+                start_serving=accept,
             )
+        if not accept:
+            _queue(server)
     except OSError as error:
         raise StartFailed(f"{key}: cannot listen on {address}: {_why(error)}") from error
     return Listener([server], address)
+
+
+def _double(bound: socket.socket) -> socket.socket:
+    """Give the same socket once more: uvloop's own cannot be duplicated as such, nor accepted from."""
+    return socket.socket(fileno=os.dup(bound.fileno()))
+
+
+def _queue(server: asyncio.Server) -> None:
+    """Let clients connect to a server that accepts nobody; they wait in the kernel's queue.
+
+    Raises:
+        OSError: another process has begun to listen there.
+
+    """
+    try:
+        for bound in server.sockets:
+            with _double(bound) as double:
+                double.listen(BACKLOG)
+    except OSError:
+        server.close()
+        raise
 
 
 def _clear_stale_socket(path: str) -> None:

@@ -6,13 +6,22 @@ from the name look-up to the end of the body, has to be over within `timeout`.
 
 The status decides. The body has to come whole, or its first 64 KiB: what is longer is dropped. Redirects are not followed
 (a 302 is what it is), no cookie is kept or sent, nothing is unpacked. TLS is the upstream's own, unix sockets too.
+
+What comes is bounded in all that it has, not in time alone: at most `MAX_INTERIM` interim answers (RFC 9110 §15.2 sets no
+limit) and `MAX_ANSWER` bytes from the first to the last, chunk sizes and trailers with them. Who sends more has answered
+badly. It is read in small pieces, so that nobody can have much more read at a stretch than what is allowed.
 """
 
 import asyncio
 import errno
 import ssl
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from sidecar.config.model import UpstreamConfig
@@ -20,10 +29,14 @@ from sidecar.config.observing import HealthConfig
 from sidecar.runtime.tls import client_context
 from sidecar.version import VERSION
 
-__all__ = ["MAX_BODY", "USER_AGENT", "Probe"]
+__all__ = ["MAX_ANSWER", "MAX_BODY", "MAX_INTERIM", "USER_AGENT", "Probe"]
 
 MAX_BODY = 64 << 10
+MAX_ANSWER = 128 << 10
+MAX_INTERIM = 32
 USER_AGENT = f"resilience-sidecar/{VERSION} health probe"
+
+_PIECE = 4 << 10  # bytes that are read at once: some 200 interim answers, half a millisecond
 
 _UNROUTABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 
@@ -88,6 +101,13 @@ class Probe:
 
     def _connector(self) -> aiohttp.BaseConnector:
         """Give what opens one connection, to one address after the other, and keeps nothing."""
+        connector = self._any_connector()
+        # aiohttp has no public way to say what reads an answer, and no bound on interim ones.
+        reader: Any = partial(_Bounded, loop=asyncio.get_running_loop())
+        connector._factory = reader
+        return connector
+
+    def _any_connector(self) -> aiohttp.BaseConnector:
         if self._path is not None:
             return aiohttp.UnixConnector(self._path, limit=1, force_close=True)
         return aiohttp.TCPConnector(
@@ -98,6 +118,52 @@ class Probe:
             resolver=aiohttp.ThreadedResolver(),
             happy_eyeballs_delay=None,
         )
+
+
+class _TooMuch(aiohttp.ClientPayloadError):
+    """More came than a body of 64 KiB needs."""
+
+
+class _Bounded(ResponseHandler):
+    """Reads an answer, as long as it is within bounds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._bytes = 0
+        self._heads = 0
+        self._over = False  # nothing is read any more
+
+    def data_received(self, data: bytes) -> None:
+        """Read it in pieces; what comes after the first 64 KiB of the body is not looked at."""
+        if not data:  # aiohttp goes on with what it has
+            super().data_received(data)
+            return
+        for at in range(0, len(data), _PIECE):
+            if self._over or self.exception() is not None:
+                return
+            piece = data[at : at + _PIECE]
+            self._bytes += len(piece)
+            super().data_received(piece)
+            self._look()
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Count the heads, of which each but one is interim."""
+        self._heads += 1
+        super().feed_data(data, size)
+
+    def _look(self) -> None:
+        body = self._payload
+        if body is not None and body.total_bytes >= MAX_BODY:
+            self._over = True
+        elif self._heads > MAX_INTERIM + 1 or self._bytes > MAX_ANSWER:
+            self._over = True
+            self._buffer.clear()
+            self.set_exception(HttpProcessingError(message="too much"))
+            if body is not None:
+                body.set_exception(_TooMuch())
+        if self._over and self.transport is not None:
+            with suppress(RuntimeError):  # uvloop's word for a connection that is being closed
+                self.transport.pause_reading()
 
 
 async def _drop(answer: aiohttp.ClientResponse) -> None:
@@ -116,7 +182,7 @@ def _word(error: aiohttp.ClientError | OSError) -> str:
         return "tls_protocol_error"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns_error"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | _TooMuch):
         return "bad_response"
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error

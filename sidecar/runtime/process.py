@@ -29,6 +29,8 @@ from sidecar.control.admin.app import SERVING, admin_app
 from sidecar.control.explain import explain_json
 from sidecar.control.gate import gated
 from sidecar.control.ops import ops_app
+from sidecar.control.porter import Porter
+from sidecar.control.probes import Pulse
 from sidecar.errors import Overloaded, StartFailed
 from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Event, State
@@ -92,6 +94,7 @@ class Sidecar:
         self._tls: ssl.SSLContext | None = None
         self._observers: Observers | None = None
         self._apps: list[web.AppRunner] = []
+        self._porter: Porter | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stop_watching = asyncio.Event()
         self.engine: Engine | None = None
@@ -163,7 +166,12 @@ class Sidecar:
             await runner.setup()
             self._apps.append(runner)
             assert runner.server is not None  # noqa: S101 -- `setup` made it
-            self._listeners[key] = await listen(loop, gated(runner.server), address, f"listen.{key}")
+            factory, by_thread = gated(runner.server), key == "ops"
+            listener = await listen(loop, factory, address, f"listen.{key}", accept=not by_thread)
+            self._listeners[key] = listener
+            if by_thread:
+                self._porter = Porter(loop, listener.doubles(), factory, Pulse(loop, live))
+                self._porter.start()
         handshake = config.limits.head_timeout if self._tls is not None else None
         self._listeners["traffic"] = await listen(
             loop,
@@ -318,6 +326,8 @@ class Sidecar:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        if self._porter is not None:
+            self._porter.stop()
         if self.server is not None:
             self.server.abort()
         if self.engine is not None:

@@ -65,15 +65,15 @@ class Steering:
     async def _try(self, by: Asker) -> Reloaded:
         if self._load is None:
             return self._refused(by, ("there is no file to read again: this runs with --upstream",))
-        if self._live.not_ready is not None:
-            return self._refused(by, (f"the sidecar is {self._live.not_ready}",))
+        if (reason := self._not_now()) is not None:
+            return self._refused(by, (reason,))
         before = self._live.loaded
         try:
             loaded, changed = await asyncio.get_running_loop().run_in_executor(
                 None, _read, self._load, before
             )
-            if self._live.not_ready is not None:
-                return self._refused(by, (f"the sidecar is {self._live.not_ready}",))
+            if (reason := self._not_now()) is not None:  # it may have begun to drain while the file was read
+                return self._refused(by, (reason,))
             if lines := _for_a_restart(before, loaded):
                 return self._refused(by, lines)
             await self._become(loaded)
@@ -82,6 +82,11 @@ class Steering:
         except StartFailed as error:
             return self._refused(by, (str(error),))
         return self._done(by, loaded, changed)
+
+    def _not_now(self) -> str | None:
+        """Say why nothing else can be put in force; None: it can."""
+        reason = self._live.not_ready
+        return None if reason is None else f"the sidecar is {reason}"
 
     def _done(self, by: Asker, loaded: Loaded, changed: list[str]) -> Reloaded:
         self._live.reload_ok = True

@@ -9,11 +9,11 @@ a fallback asks is no reason to be ready.) An upstream is unusable
 - if it has no probes: while its own breakers, those that are enforced and guard no route to another upstream, are OPEN,
   all of them, and there is one. When their time is over they are HALF_OPEN and it is usable again: trials need traffic.
 
-**Unhealthy** is what is not ready, and what can answer on no route from an upstream: each route is under maintenance, or
-its breaker is OPEN, or the probes of its upstream say that it is failing. That all routes are under maintenance is said as
-such: it is meant, and no outage. **Degraded** is what is neither but has a
-breaker that is not CLOSED, an upstream whose probes fail, a route under maintenance, or a configuration that was refused
-when it was to be reloaded. A breaker in shadow refuses nothing, and says nothing here.
+**Unhealthy** is what is not ready, and what can answer on no route from an upstream: each route is under maintenance,
+or its breaker is OPEN, or the probes of its upstream say that it is failing. That all routes are under maintenance is
+said as such: it is meant, and no outage. **Degraded** is what is neither but has a breaker that is not CLOSED, an
+upstream whose probes fail, a route under maintenance, or a configuration that was refused when it was to be reloaded. A
+breaker in shadow refuses nothing, and says nothing here.
 
 The message names breakers, upstreams and routes as the configuration does, and has no address in it: anybody may read it.
 """

@@ -20,6 +20,8 @@ from sidecar.telemetry.record import Recorder
 
 __all__ = ["Live", "Maintained", "UpstreamView"]
 
+_SET = 0.25  # seconds: no turn of the loop takes as long, unless nothing is as it should be
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamView:
@@ -77,3 +79,15 @@ class Live:
     reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "refused": 0})
     maintenance: dict[str, Maintained] = field(default_factory=dict)
     changes: dict[tuple[str, str], int] = field(default_factory=dict)
+    _shift: float | None = field(default=None, init=False)
+
+    def shift(self) -> float:
+        """Give what is added to a time of the loop to have the time of day.
+
+        It stays the same, so that what happened has one time whoever asks and when, until somebody sets the clock: read
+        anew, the two clocks differ by a millisecond or so each time, since the loop's is that of its last turn.
+        """
+        read = self.wall() - self.now()
+        if self._shift is None or abs(read - self._shift) > _SET:
+            self._shift = read
+        return self._shift

@@ -28,6 +28,7 @@ from sidecar.pipeline.exchange import Exchange
 from sidecar.telemetry import spans
 from sidecar.telemetry.ids import trace_context
 from sidecar.telemetry.otlp import QUEUE, Attributes, Sdk, Tell, Watched
+from sidecar.telemetry.redaction import scrubbed
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -42,7 +43,7 @@ def make_tracer(settings: TelemetryConfig | None, scheme: str, tell: Tell) -> "T
     """Give the tracer that `telemetry` asks for, if it does.
 
     Raises:
-        StartFailed: the extra is not installed.
+        StartFailed: the extra is not installed, or the environment has OTEL_* variables that it cannot use.
 
     """
     otel = settings.otel if settings is not None else None
@@ -78,7 +79,7 @@ class Tracer:
     seconds. `scheme` is what clients speak. `faults` counts exceptions in here: they cost a span.
 
     Raises:
-        StartFailed: the extra is not installed.
+        StartFailed: the extra is not installed, or the environment has OTEL_* variables that it cannot use.
 
     """
 
@@ -96,11 +97,17 @@ class Tracer:
         try:
             self._sdk = Sdk(service_name)
             self._sent = Watched(self._sdk.exporter(url, dict(headers or {}), timeout), tell)
+            self._processor: Any = self._sdk.processor(self._sent)
         except ImportError as error:
             raise StartFailed(
                 f"telemetry.otel needs what is not installed ({error.name}): pip install 'resilience-sidecar[otel]'"
             ) from error
-        self._processor: Any = self._sdk.processor(self._sent)
+        except Exception as error:
+            # Whatever it is. The SDK reads dozens of OTEL_* variables, some of them when it is imported.
+            raise StartFailed(
+                "telemetry.otel: OpenTelemetry does not start; is there a wrong value in an OTEL_* variable? "
+                f"{type(error).__name__}: {scrubbed(str(error))}"
+            ) from error
         self._mark = getrandbits(32) or 1
         self._bound = round(sample * (_HALF + 1))
         self._scheme = scheme

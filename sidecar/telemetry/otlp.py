@@ -2,6 +2,9 @@
 
 The SDK is imported when somebody wants traces. It prints what goes wrong through `logging`, line after line; here that is
 silent, and the log of the sidecar is told once when sending begins to fail and once when it works again.
+
+Spans go to the configured URL and nowhere else, and with them what the collector asks for: proxies that the environment
+names and the passwords of a `.netrc` are not for them.
 """
 
 import logging
@@ -121,8 +124,12 @@ class Sdk:
 
     def exporter(self, url: str, headers: dict[str, str], timeout: float) -> Any:
         """Make what sends a batch."""
+        from requests import Session  # noqa: PLC0415 -- the exporter's own, which is an extra
+
+        session = Session()
+        session.trust_env = False
         exporter: Any = self._exporter  # whose `timeout` older versions call an int
-        return exporter(endpoint=url, headers=headers, timeout=timeout)
+        return exporter(endpoint=url, headers=headers, timeout=timeout, session=session)
 
     def processor(self, exporter: Any) -> Any:
         """Make what gathers batches and sends them from a thread."""

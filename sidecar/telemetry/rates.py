@@ -1,4 +1,4 @@
-"""How it goes now: requests a second, what came of them and latency of the last minute, from counters that only know totals.
+"""How it goes now: requests a second, what came of them and latency of the last minute, from counters of totals alone.
 
 Every `every` seconds the counters of all routes and upstreams are written down, and the last `keep` notes kept; what is
 told is the difference between now and the oldest of them, that is of at least `(keep - 1) * every` seconds, once that
@@ -222,14 +222,14 @@ class Rates:
 def quantile(bounds: Sequence[float], buckets: Sequence[float], share: float, total: float) -> float | None:
     """Give the value below which `share` (0 to 1) of the observations lie; None: there are none.
 
-    `buckets` has how many lie at or below each bound and above the one before, and at its end the rest. `total` is the sum
-    of all observations.
+    `buckets` has how many lie at or below each bound and above the one before, and at its end the rest. `total` is the
+    sum of all observations.
     """
     rank = share * sum(buckets)
     if not rank:
         return None
     # By how much all of them together are above the lower bounds of their buckets.
-    room = max(0.0, total - sum(map(mul, buckets, (0.0, *bounds))))
+    room: float = max(0.0, total - sum(map(mul, buckets, (0.0, *bounds))))
     lower, below = 0.0, 0.0
     for bound, number in zip(bounds, buckets, strict=False):
         if number and below + number >= rank:

@@ -23,13 +23,19 @@ HIDDEN = "***"
 _MAX_QUERY = 1024  # bytes of a query that are looked at
 _MAX_TEXT = 2000  # characters of a foreign text
 _WORDS = (
-    r"token|secret|passw|passphrase|pwd|auth(?!or(?!i[sz]))|session|sess_?id|signature|credential|jwt|jwe|cookie|bearer|csrf|xsrf"
+    r"token|secret|passw|passphrase|passcode|pincode|pwd|hmac|saml|auth(?!or(?!i[sz]))|session|sess_?id|signature|credential|jwt|jwe|cookie|bearer|csrf|xsrf"
     r"|assertion|ticket|api-?_?key|private-?_?key"
 )
 _SECRET_NAME = re.compile(
-    rf"{_WORDS}|key$|(?:^|[^a-z])(?:key|sig|sid|otp|pin|pass|code|nonce)(?:$|[^a-z])", re.IGNORECASE
+    rf"{_WORDS}|key$|pw$|pass(?:$|[^a-z])|(?:^|[^a-z])(?:key|sig|sid|[ht]?otp|pin|pw|psk|mfa|2fa|code|nonce)(?:$|[^a-z])",
+    re.IGNORECASE,
 )
-_SECRET_VALUE = re.compile(rf"eyJ[\w-]{{8,}}\.|(?:{_WORDS})[^=&]*=|://[^/@\s]*@", re.IGNORECASE)
+# By what issuers begin their tokens with, so that they are found wherever they turn up: GitHub, GitLab, Stripe, Slack.
+_ISSUED = r"(?<![a-z\d])(?:gh[oprsu]_|github_pat_|glpat-|[rs]k_(?:live|test)_|xox[a-z]-)[\w-]+"
+_SECRET_VALUE = re.compile(
+    rf"eyJ[\w-]{{8,}}\.|(?:{_WORDS})[^=&]*=|://[^/@\s]*@|^\s*(?:bearer|basic|negotiate)\s|{_ISSUED}",
+    re.IGNORECASE,
+)
 
 _JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*")
 _USER_IN_URL = re.compile(r"://[^/@\s]+@")
@@ -37,6 +43,7 @@ _QUERY_IN_URL = re.compile(r"\?[^\s'\"]+")
 _SCHEME = re.compile(r"\b(bearer|basic|digest|negotiate)\s+\S+", re.IGNORECASE)
 _FIELD = re.compile(r"\b((?:set-|proxy-)?(?:cookie|authorization))\b['\"]?\s*[:=,].*", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"((?:{_WORDS})[\w-]*)(\s*[:=]\s*)\S+", re.IGNORECASE)
+_TOKEN = re.compile(_ISSUED, re.IGNORECASE)
 _QUOTED = re.compile(r"""b?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""")
 
 
@@ -72,6 +79,7 @@ def scrubbed(text: str) -> str:
     text = _USER_IN_URL.sub(f"://{HIDDEN}@", text)
     text = _QUERY_IN_URL.sub(f"?{HIDDEN}", text)
     text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
+    text = _TOKEN.sub(HIDDEN, text)
     return _JSON_WEB_TOKEN.sub(HIDDEN, text)
 
 

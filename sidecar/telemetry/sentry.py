@@ -8,7 +8,8 @@ breadcrumbs. The text of an exception is scrubbed (`redaction.py`): it is anybod
 Making an event means reading source files and formatting stacks, a millisecond or more: a thread of ours does it, and
 one of the SDK's sends it. At most five faults a second and 64 at a time are taken, further ones dropped and counted, so
 that a fault in every request does not become worse by being told of. A dead Sentry costs reports and nothing else;
-`close` waits for it for a moment only. The DSN is in no line of the log and in no message of an error.
+`close` waits for it for a moment only. The DSN is in no line of the log and in no message of an error. Reports go to its
+host and nowhere else: not to a proxy that the environment names.
 """
 
 import logging
@@ -139,6 +140,8 @@ def _client(dsn: str, environment: str, sample: float) -> Any:
             max_request_body_size="never",
             send_client_reports=False,
             spotlight=False,
+            http_proxy="",  # none, rather than that of the environment
+            https_proxy="",
         )
     except BadDsn:
         raise StartFailed("telemetry.sentry.dsn is not a DSN") from None

@@ -1,10 +1,10 @@
 """What is in force now, as JSON types: the state that the admin interface answers with and the live page draws.
 
-Each part is a function of its own, for whoever asks for that part alone. Times of the day are Unix time in seconds, rates
-are per second, latencies in milliseconds, sizes in bytes; `errors` and `availability` are shares from 0 to 1, but
-`failureRate` is in percent. `failed`, of a route, are those of its answers with a status of 500 and above, whatever they
-came from: to the caller a fallback's 503 is a failure too. What is not known is None. Nothing here waits, and nothing changes what it looks at, except
-that a breaker that is looked at takes note of the time.
+Each part is a function of its own, for whoever asks for that part alone. Times of the day are Unix time in seconds,
+rates are per second, latencies in milliseconds, sizes in bytes; `errors` and `availability` are shares from 0 to 1, but
+`failureRate` is in percent. `failed`, of a route, are those of its answers with a status of 500 and above, whatever
+they came from: to the caller a fallback's 503 is a failure too. What is not known is None. Nothing here waits, and
+nothing changes what it looks at, except that a breaker that is looked at takes note of the time.
 
 What only a reload can change (which route names which breaker, what a stage says of itself) is worked out once for each
 configuration, since a page that is open asks every second.
@@ -142,7 +142,7 @@ def upstreams_json(live: Live, rates: Rates) -> list[Json]:
     """Give the upstreams: their connections, their attempts, and what their probes found."""
     attempts = attempts_by_upstream(live)
     now = rates.upstreams()
-    shift = live.wall() - live.now()
+    shift = live.shift()
     health = live.health
     listed = []
     for name, view in live.upstreams.items():
@@ -180,7 +180,7 @@ def breaker_json(live: Live, name: str) -> Json:
     """
     breaker = live.guards.breakers[name]
     shown = _breaker(live, name, breaker)  # first: it may find out that something is due
-    shift = live.wall() - live.now()
+    shift = live.shift()
     return {**shown, "events": [_event(event, shift) for event in reversed(breaker.events)]}
 
 
@@ -280,7 +280,7 @@ def _refused(live: Live) -> list[Json]:
 def _breaker(live: Live, name: str, breaker: Breaker) -> Json:
     view = breaker.view(live.now())
     plan = plan_of(live.loaded)
-    shift = live.wall() - live.now()
+    shift = live.shift()
     return {
         "name": name,
         "state": str(view.state),

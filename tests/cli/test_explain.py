@@ -13,7 +13,18 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.cli.admin_client import TOKEN_VARIABLE
-from sidecar.errors import ConnectFailed
+from sidecar.config.load import load_text
+from sidecar.errors import (
+    AttemptTimeout,
+    BreakerOpen,
+    BulkheadFull,
+    ClientStalled,
+    ConnectFailed,
+    QueueTimeout,
+    RateLimited,
+    RequestError,
+    TotalTimeout,
+)
 from sidecar.fate import Fate
 from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import FAILURE
@@ -203,9 +214,9 @@ def test_a_forced_breaker_and_maintenance_are_told(served: Served) -> None:
     ]
 
 
-def trip(served: Served) -> None:
+def trip(served: Served, times: int = 2) -> None:
     breaker = served.live.guards.breakers["database"]
-    for _ in range(2):
+    for _ in range(times):
         permit = breaker.enter(served.live.now())
         breaker.settle(permit, FAILURE, served.live.now(), 0.01, "upstream_connect")
 
@@ -227,7 +238,29 @@ def test_why_did_i_get_this_503(served: Served) -> None:
     assert state.startswith("It is OPEN now for 1")
     assert attempts == "The upstream was not asked."
     assert error == "The error, for the operator: BreakerOpen: breaker database."
-    assert hangs == "This hangs on routes.orders.breaker."
+    assert hangs == (
+        "This hangs on breakers.database.consecutive_failures: 2 (<text>:5)"
+        " and breakers.database.open_for: 15s (<text>:5)."
+    )
+
+
+def test_the_reason_of_an_outage_is_told_though_trials_have_failed_since(served: Served) -> None:
+    def outage() -> None:
+        trip(served)
+        breaker = served.live.guards.breakers["database"]
+        now = served.live.now()
+        for later in (20, 60):
+            permit = breaker.enter(now + later)
+            breaker.settle(permit, FAILURE, now + later, 0.01, "503")
+
+    served.do(outage)
+    served.run(refused(served, "the-one"))
+
+    lines = explain("--request-id", "the-one", "--admin", served.url).stdout.splitlines()
+
+    assert lines[4].endswith(" after 2 failures in a row, the first of them with upstream_connect.")
+    assert lines[5].startswith("Since then 2 trials have failed, the last at 20")
+    assert lines[5].endswith(" with 503.")
 
 
 async def refused(served: Served, request_id: str) -> None:
@@ -235,6 +268,136 @@ async def refused(served: Served, request_id: str) -> None:
     (orders, _) = served.live.pipelines
     reply = await orders.call(Exchange(request, "orders", served.live.now, served.live.recorder))
     reply.close()
+
+
+LADDER = """\
+version: 1
+upstreams:
+  shop: {url: http://127.0.0.1:9}
+breakers:
+  database: {preset: prod, open_for: 15s}
+bulkheads:
+  few: {max_concurrent: 1, max_queue: 0}
+defaults:
+  timeout: {attempt: 1s}
+routes:
+  - name: items
+    upstream: shop
+    breaker: database
+    bulkhead: few
+    rate_limit: {limit: 7/1m}
+    cache: {}
+    fallback:
+      - {upstream: shop, when: [timeout]}
+      - {static: {status: 200}, methods: [HEAD]}
+      - stale: {max_age: 20s}
+      - static: {status: 503}
+"""
+
+
+def told_of(served: Served, fate: Fate, error: RequestError | None = None, status: int = 503) -> list[str]:
+    """The story of a request that ended so."""
+
+    def record() -> None:
+        exchange = Exchange(
+            a_request("GET", "/x", request_id=f"r-{fate}"), "items", lambda: 0.0, served.live.recorder
+        )
+        exchange.fate, exchange.status, exchange.error = fate, status, error
+        exchange.breaker_was = str(served.live.guards.breakers["database"].state)
+        exchange.sink(exchange)
+
+    served.do(record)
+    told = explain("--request-id", f"r-{fate}", "--admin", served.url)
+    assert (told.exit_code, told.stderr) == (0, "")
+    return told.stdout.splitlines()[3:]
+
+
+def test_a_503_by_a_fallback_is_explained_by_the_failure_that_it_stands_in_for() -> None:
+    with admin(LADDER) as served:
+        served.do(lambda: trip(served, times=5))
+        answered, steps, opened, now, attempts, error, hangs = told_of(
+            served, Fate.FALLBACK_STATIC, BreakerOpen("breaker database")
+        )
+
+    assert answered == (
+        "After 0.0 ms it was answered with 503 by its fallback (fallback_static), in place of a failure:"
+        " the circuit breaker is open (rejected_breaker_open)."
+    )
+    assert steps == (
+        "Of its fallback step 1, upstream, is not for breaker_open; step 2, static, is not for GET;"
+        " step 3, stale, had no copy that may be served, or none so young:"
+        " routes.items.fallback[2].stale.max_age: 20s (<text>:20); step 4, static, answered."
+    )
+    assert opened.startswith("Breaker database had opened at 20")
+    assert opened.endswith(" after 5 failures in a row, the first of them with upstream_connect.")
+    assert now.startswith("It is OPEN now for ")
+    assert attempts == "The upstream was not asked."
+    assert error == "The error, for the operator: BreakerOpen: breaker database."
+    assert hangs == (
+        "This hangs on breakers.database.consecutive_failures: 5 (preset prod)"
+        " and breakers.database.open_for: 15s (<text>:5)."
+    )
+
+
+def test_a_copy_in_place_of_a_5xx_names_no_step_but_its_own() -> None:
+    with admin(LADDER) as served:
+        answered, steps, *rest = told_of(served, Fate.FALLBACK_STALE, status=200)
+
+    assert answered.endswith("in place of a failure: the upstream answered with a 5xx (upstream_status).")
+    assert steps == (
+        "Of its fallback step 1, upstream, is not for 5xx; step 2, static, is not for GET; step 3, stale, answered."
+    )
+    assert rest == ["The upstream was not asked."]
+
+
+@pytest.mark.parametrize(
+    ("fate", "error", "hangs"),
+    [
+        (
+            Fate.REJECTED_BULKHEAD_FULL,
+            BulkheadFull(),
+            "bulkheads.few.max_concurrent: 1 (<text>:7) and bulkheads.few.max_queue: 0 (<text>:7)",
+        ),
+        (
+            Fate.REJECTED_QUEUE_TIMEOUT,
+            QueueTimeout(),
+            "bulkheads.few.queue_timeout: 1s (default) and bulkheads.few.max_concurrent: 1 (<text>:7)",
+        ),
+        (Fate.REJECTED_RATE_LIMIT, RateLimited(), "routes.items.rate_limit.limit: 7/1m (<text>:15)"),
+        (Fate.TIMEOUT_ATTEMPT, AttemptTimeout(), "routes.items.timeout.attempt: 1s (<text>:9)"),
+        (Fate.TIMEOUT_TOTAL, TotalTimeout(), "routes.items.timeout.total: 15s (default)"),
+    ],
+)
+def test_the_key_that_it_hangs_on_is_named_where_its_value_stands(
+    fate: Fate, error: RequestError, hangs: str
+) -> None:
+    with admin(LADDER) as served:
+        lines = told_of(served, fate, error)
+
+    assert lines[1:] == ["The upstream was not asked.", f"This hangs on {hangs}."]
+
+
+def test_an_error_that_tells_one_side_from_the_other_is_told() -> None:
+    with admin(LADDER) as served:
+        lines = told_of(served, Fate.TIMEOUT_IDLE, ClientStalled())
+
+    assert "The error, for the operator: ClientStalled." in lines
+
+
+def test_a_configuration_that_came_after_the_request_is_said_to_have_and_one_without_the_route_says_nothing() -> (
+    None
+):
+    with admin(LADDER) as served:
+        served.live.loaded_at += 3600
+        later = told_of(served, Fate.TIMEOUT_TOTAL)[-2:]
+        served.live.loaded = load_text(SHOP, env={})
+        gone = told_of(served, Fate.TIMEOUT_TOTAL)[-1]
+
+    assert later == [
+        "This hangs on routes.items.timeout.total: 15s (default).",
+        "That is the configuration in force now, which was loaded after that request.",
+    ]
+    assert gone == "The upstream was not asked."
 
 
 def test_what_was_tried_and_why_not_again_is_told(served: Served) -> None:

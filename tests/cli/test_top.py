@@ -47,7 +47,7 @@ def test_once_prints_one_picture_and_is_0_while_healthy(served: Served) -> None:
 
     lines = done.stdout.splitlines()
     assert (done.exit_code, done.stderr) == (0, "")
-    assert lines[0].startswith("sidecar ● healthy  up ")
+    assert lines[1].startswith("sidecar ● healthy  up ")
     assert "orders  ● CLOSED 0%     0" in lines
 
 

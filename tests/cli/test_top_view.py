@@ -28,7 +28,10 @@ def a_state(**parts: Any) -> dict[str, Any]:
     """Give a state with these parts in the place of an idle sidecar's."""
     idle = {
         "at": 1000.0,
-        "version": "1",
+        "name": "shop.yaml",
+        "host": "node-7",
+        "listen": "0.0.0.0:8080",
+        "version": "1.2.3",
         "uptime": 3725.0,
         "status": "healthy",
         "message": "All is well.",
@@ -62,9 +65,26 @@ def a_breaker(name: str, state: str, **more: Any) -> dict[str, Any]:
         "retry_after": None,
         "trials": 0,
         "rejected": 0,
+        "outage": None,
         "last_trip": None,
     }
     return {"name": name, "state": state, **usual, **more}
+
+
+def an_outage(
+    since: float, threshold: str, first_error: str | None, trials_failed: int = 0
+) -> dict[str, Any]:
+    """Give what a breaker tells of its outage, whose last trip was 4 seconds ago."""
+    return {
+        "outage": {
+            "since": since,
+            "cause": "x",
+            "threshold": threshold,
+            "first_error": first_error,
+            "trials_failed": trials_failed,
+        },
+        "last_trip": {"at": 996.0, "threshold": "1 failed trial", "cause": "x", "first_error": "503"},
+    }
 
 
 def a_route(name: str, **more: Any) -> dict[str, Any]:
@@ -74,6 +94,7 @@ def a_route(name: str, **more: Any) -> dict[str, Any]:
         "p50_ms": None,
         "p99_ms": None,
         "fates": {},
+        "failed": {},
         "maintenance": None,
     }
     return {"name": name, **usual, **more}
@@ -128,6 +149,7 @@ BUSY = a_state(
             p50_ms=3.21,
             p99_ms=1520.0,
             fates={"ok": 9, "upstream_status": 3, "timeout_total": 7, "client_gone": 1},
+            failed={"upstream_status": 3, "timeout_total": 7},
         ),
         a_route("closed", maintenance={"since": 1.0, "retry_after": 60.0}),
     ],
@@ -137,7 +159,7 @@ BUSY = a_state(
             "trial",
             "HALF_OPEN",
             trials=1,
-            last_trip={"threshold": "5 failures in a row", "cause": "x", "first_error": "upstream_connect"},
+            **an_outage(996.0, "5 failures in a row", "upstream_connect"),
         ),
         a_breaker(
             "db",
@@ -145,7 +167,7 @@ BUSY = a_state(
             failureRate=100.0,
             retry_after=12.4,
             rejected=41,
-            last_trip={"threshold": "2 failures in a row", "cause": "x", "first_error": None},
+            **an_outage(400.0, "2 failures in a row", None, trials_failed=7),
         ),
         a_breaker("hand", "OPEN", forced="open", forced_for=90.0),
         a_breaker("seen", "OPEN", mode="shadow"),
@@ -167,13 +189,14 @@ BUSY = a_state(
 
 def test_the_whole_picture() -> None:
     assert drawn(BUSY) == [
+        "shop.yaml on node-7  0.0.0.0:8080  production  1.2.3",
         "sidecar ▲ degraded  up 1h02m  10 req/s  5.0% errors  12 clients  lag 0.4ms  64 MiB  cpu 7%",
         "Degraded: breaker db is OPEN.",
         "",
         "BREAKER STATE         FAILED REFUSED WHY, AND WHAT NEXT",
         "hand    ■ OPEN forced 0%     0       forced for 90s more",
-        "db      ■ OPEN        100%   41      trial in 12s; 2 failures in a row",
-        "trial   ◐ HALF_OPEN   0%     0       1 trial under way; 5 failures in a row, first upstream_connect",
+        "db      ■ OPEN        100%   41      trial in 12s; began 10m ago: 2 failures in a row; 7 trials fai…",
+        "trial   ◐ HALF_OPEN   0%     0       1 trial under way; began 4s ago: 5 failures in a row, first up…",
         "seen    ■ OPEN shadow 0%     0",
         "calm    ● CLOSED      2.5%   0",
         "",
@@ -205,8 +228,49 @@ def test_not_all_never_looks_like_all(share: float, shown: str) -> None:
     assert row.split()[2] == shown
 
 
+@pytest.mark.parametrize(
+    ("trials", "told"),
+    [
+        (0, "began 10m ago: 5 failures in a row, first 500"),
+        (1, "began 10m ago: 5 failures in a row, first 500; 1 trial failed, the last 4s ago with 503"),
+        (7, "began 10m ago: 5 failures in a row, first 500; 7 trials failed, the last 4s ago with 503"),
+    ],
+)
+def test_why_a_breaker_opened_first_is_told_before_the_trials_that_failed_since(
+    trials: int, told: str
+) -> None:
+    shown = a_breaker("db", "OPEN", **an_outage(400.0, "5 failures in a row", "500", trials))
+
+    assert drawn(a_state(breakers=[shown]), width=160)[-1] == f"db      ■ OPEN 0%     0       {told}"
+
+
+def test_a_fallback_that_is_an_error_to_the_caller_is_told_as_one() -> None:
+    shown = a_route(
+        "items",
+        fates={"ok": 90, "fallback_static": 9, "fallback_stale": 2, "upstream_status": 1},
+        failed={"ok": 3, "fallback_static": 7, "upstream_status": 1},
+    )
+
+    assert drawn(a_state(routes=[shown]))[-1].endswith(" fallback_static as 5xx 7, ok as 5xx 3")
+
+
+def test_maintenance_of_all_routes_is_no_outage() -> None:
+    under = {"since": 1.0, "retry_after": 60.0}
+    planned = a_state(
+        status="unhealthy",
+        message="All routes are under maintenance.",
+        routes=[a_route("a", maintenance=under), a_route("b", maintenance=under)],
+    )
+    stopping = planned | {"ready": False, "reason": "draining"}
+
+    assert drawn(planned)[1].startswith("sidecar ▲ maintenance  up ")
+    assert drawn(planned)[2] == "All routes are under maintenance."
+    assert drawn(stopping)[1].startswith("sidecar ■ unhealthy  up ")
+
+
 def test_an_idle_sidecar_has_its_head_alone() -> None:
     assert drawn(a_state()) == [
+        "shop.yaml on node-7  0.0.0.0:8080  production  1.2.3",
         "sidecar ● healthy  up 1h02m  0.0 req/s  0% errors  12 clients  lag 0.4ms  64 MiB  cpu 7%",
         "All is well.",
     ]
@@ -222,8 +286,8 @@ def test_draining_and_a_refused_reload_are_told() -> None:
     draining = a_state(ready=False, reason="draining")
     refused = a_state(config={"reload_ok": False, "reload_lines": ["a.yaml:3:1: x: is wrong", "more"]})
 
-    assert drawn(draining)[1] == "not ready: draining"
-    assert drawn(refused)[1] == "the last reload was refused: a.yaml:3:1: x: is wrong"
+    assert drawn(draining)[2] == "not ready: draining"
+    assert drawn(refused)[2] == "the last reload was refused: a.yaml:3:1: x: is wrong"
 
 
 def test_state_is_told_by_word_and_shape_and_not_by_colour_alone() -> None:
@@ -261,12 +325,12 @@ def test_rows_are_left_out_and_counted_and_the_worst_are_kept() -> None:
     assert len(lines) == 24
     assert [line.split("  ")[0] for line in lines if " of 50" in line] == [
         "BREAKER 4 of 50 STATE",
-        "ROUTE 4 of 50 REQ/S ERRORS P50 P99 WORST FATES SINCE START",
+        "ROUTE 3 of 50 REQ/S ERRORS P50 P99 WORST FATES SINCE START",
         "BULKHEAD 3 of 50 IN USE QUEUED REFUSED",
         "UPSTREAM 3 of 50 BUSY",
         "NOT GOOD 3 of 50 CODE FATE",
     ]
-    assert lines[3].startswith("breaker-49")
+    assert lines[4].startswith("breaker-49")
     assert any(line.startswith("route-49 ") for line in lines)
 
 
@@ -275,7 +339,7 @@ def test_rows_are_left_out_and_counted_and_the_worst_are_kept() -> None:
 def test_it_is_never_wider_nor_higher_than_the_terminal(rows: int, width: int, height: int) -> None:
     lines = drawn(crowded(rows), width, height)
 
-    assert len(lines) <= max(height, 2)  # the head is always there
+    assert len(lines) <= max(height, 3)  # the head is always there
     assert max(map(len, lines)) <= width
 
 
@@ -291,12 +355,16 @@ HOSTILE = "[red]\x1b[2J\r\n\u202e[/red]"
 
 
 def test_hostile_text_is_shown_as_text() -> None:
-    trip = {"threshold": HOSTILE, "cause": HOSTILE, "first_error": HOSTILE}
+    why = an_outage(1.0, HOSTILE, HOSTILE, trials_failed=1)
+    why["last_trip"]["first_error"] = HOSTILE
     lines = drawn(
         a_state(
             message=HOSTILE,
+            name=HOSTILE,
+            host=HOSTILE,
+            listen=HOSTILE,
             routes=[a_route(HOSTILE, fates={HOSTILE: 1})],
-            breakers=[a_breaker(HOSTILE, "OPEN", last_trip=trip)],
+            breakers=[a_breaker(HOSTILE, "OPEN", **why)],
             bulkheads=[a_bulkhead(HOSTILE, 1)],
             upstreams=[
                 an_upstream(HOSTILE, url=HOSTILE),
@@ -310,8 +378,8 @@ def test_hostile_text_is_shown_as_text() -> None:
 
     text = "\n".join(lines)
     assert not {"\x1b", "\r", "\u202e"} & set(text)
-    assert text.count(r"[red]\x1b[2J\r\n") == 15
-    assert len(lines) == 3 + 5 + 6 + 5
+    assert text.count(r"[red]\x1b[2J\r\n") == 19
+    assert len(lines) == 4 + 5 + 6 + 5
 
 
 @given(st.text(max_size=40))
@@ -334,7 +402,8 @@ def test_the_state_of_a_real_sidecar_can_be_drawn() -> None:
 
     lines = drawn(run(state()))
 
-    assert [line.split()[0] for line in lines if line][2:] == [
+    assert lines[0].startswith("<text> on ")
+    assert [line.split()[0] for line in lines if line][3:] == [
         "BREAKER",
         "all",
         "ROUTE",

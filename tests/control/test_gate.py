@@ -1,15 +1,15 @@
-"""The gate of the ops and admin listeners: the newcomer gets in, the oldest goes, and so does who dawdles over a head."""
+"""The gate of ops and admin: the newcomer gets in, who matters least goes, and so does who dawdles over a head."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from time import perf_counter
 from typing import cast
 
 import pytest
 from aiohttp import web
 
-from sidecar.control.gate import HEAD_TIMEOUT, gated
+from sidecar.control.gate import HEAD_TIMEOUT, being_answered, gated, let_in
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 
 
@@ -38,16 +38,22 @@ class Inside(asyncio.Protocol):
 
 
 class Wire:
-    """A transport that only notes whether it was cut."""
+    """A transport that only notes whether it was cut, and knows whose it is."""
 
     cut = False
+
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
 
     def abort(self) -> None:
         self.cut = True
 
 
 def connect(made: asyncio.Protocol) -> Wire:
-    wire = Wire()
+    wire = Wire(made)
     made.connection_made(cast("asyncio.Transport", wire))
     return wire
 
@@ -90,6 +96,89 @@ async def test_who_has_left_takes_no_place() -> None:
     wires.append(connect(factory()))
 
     assert not any(wire.cut for wire in wires)
+
+
+# --- who makes room ---
+
+
+def transport(wire: Wire) -> asyncio.Transport:
+    return cast("asyncio.Transport", wire)
+
+
+@in_virtual_time
+async def test_silent_strangers_push_out_one_another_and_nobody_who_has_asked() -> None:
+    factory = gated(Inside, most=3)
+    asked = factory()
+    first = connect(asked)
+    asked.data_received(HEAD)
+    silent = [connect(factory()) for _ in range(10)]
+
+    assert not first.cut
+    assert [wire.cut for wire in silent] == [True] * 8 + [False] * 2
+
+
+@in_virtual_time
+async def test_those_who_wait_for_no_answer_go_before_those_who_do_and_who_was_let_in_goes_last() -> None:
+    factory = gated(Inside, most=5)
+    gates = [factory() for _ in range(5)]
+    # A stream, an idle connection of its owner, one of a stranger who waits, an idle one of a stranger, half a head.
+    stream, owner, waiting, _, _ = wires = [connect(gate) for gate in gates]
+    for gate in gates[:4]:
+        gate.data_received(HEAD)
+    let_in(transport(stream), let=True)
+    let_in(transport(owner), let=True)
+
+    gone = []
+    with ExitStack() as answering:
+        for each in (stream, waiting):
+            answering.enter_context(being_answered(transport(each)))
+        for _ in wires:
+            newcomer = factory()
+            wire = connect(newcomer)
+            newcomer.data_received(HEAD)
+            let_in(transport(wire), let=True)
+            answering.enter_context(being_answered(transport(wire)))
+            gone.append([each.cut for each in wires])
+
+    assert [sum(cut) for cut in gone] == [1, 2, 3, 4, 5], "one for each newcomer"
+    assert [len(wires) - 1 - cut[::-1].index(False) for cut in gone[:4]] == [3, 2, 1, 0], "the last first"
+
+
+@in_virtual_time
+async def test_who_was_let_in_once_and_is_not_any_more_is_worth_no_more_than_others() -> None:
+    factory = gated(Inside, most=2)
+    revoked, owner = factory(), factory()
+    wires = [connect(revoked), connect(owner)]
+    for gate, wire in zip((revoked, owner), wires, strict=True):
+        gate.data_received(HEAD)
+        let_in(transport(wire), let=True)
+    let_in(transport(wires[0]), let=False)
+
+    connect(factory())
+
+    assert [wire.cut for wire in wires] == [True, False]
+
+
+@in_virtual_time
+async def test_what_was_answered_is_idle_again() -> None:
+    factory = gated(Inside, most=2)
+    gates = [factory(), factory()]
+    wires = [connect(gate) for gate in gates]
+    for gate in gates:
+        gate.data_received(HEAD)
+    with being_answered(transport(wires[0])):
+        pass
+    with being_answered(transport(wires[1])):
+        connect(factory())
+
+    assert [wire.cut for wire in wires] == [True, False]
+
+
+def test_a_connection_without_a_gate_is_let_alone() -> None:
+    for other in (None, transport(Wire(asyncio.Protocol()))):
+        let_in(other, let=True)
+        with being_answered(other):
+            pass
 
 
 # --- a head in time ---

@@ -1,5 +1,6 @@
 """The ops listener: what probes and Prometheus ask, answered read-only."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -152,6 +153,32 @@ async def test_nothing_may_be_kept_by_a_cache(aiohttp_client: AiohttpClient, pat
     client = await aiohttp_client(ops_app(state.live, state.metrics))
 
     assert (await client.request(method, path)).headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+async def test_no_answer_says_what_of_which_version_gives_it(
+    aiohttp_client: AiohttpClient, path: str
+) -> None:
+    state = State()
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+
+    servers = [(await client.request(method, path)).headers["Server"] for method in ("GET", "POST")]
+
+    assert servers == ["sidecar"] * 2
+
+
+async def test_bytes_that_are_no_request_are_told_no_more(aiohttp_client: AiohttpClient) -> None:
+    state = State()
+    client = await aiohttp_client(ops_app(state.live, state.metrics))
+    host: Any = client.host
+    reader, writer = await asyncio.open_connection(host, client.port)
+
+    writer.write(b"nonsense\r\n\r\n")
+    head = (await reader.read()).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    writer.close()
+
+    assert b" 400 " in head[0]
+    assert {b"Server: sidecar", b"Cache-Control: no-store"} <= set(head)
 
 
 async def test_prometheus_gets_the_format_that_it_asks_for(aiohttp_client: AiohttpClient) -> None:

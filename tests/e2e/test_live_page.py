@@ -8,10 +8,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import psutil
 import pytest
+
+from sidecar.version import VERSION
 
 from .chrome import Chrome, Tab, chrome, pictures
 from .kit import App, Sidecar, ask, free_port, pause, sidecar, until
@@ -73,7 +76,12 @@ def test_all_is_well_is_one_calm_line(browser: Chrome, app: App, tmp_path: Path)
     with sidecar(config(app), tmp_path) as running, page_of(browser, running) as tab:
         assert tab.text("h1") == "All is well"
         assert tab.text("#troubles") == ""
-        assert tab.value("document.title") == "All is well \u2013 sidecar"
+        which = f"{running.file.name} on {gethostname()}"
+        assert tab.value("document.title") == f"All is well \u2013 {which}"
+        assert (
+            " ".join(tab.text(".brand").split())
+            == f"{which}, 127.0.0.1:0, profile production, version {VERSION}"
+        )
         assert tab.value(
             "[...document.querySelectorAll('#routes th[scope=row] button')].map(e => e.innerText)"
         ) == [
@@ -111,6 +119,100 @@ def test_an_opened_breaker_says_why_and_counts_down_to_its_next_trial(
         ask(running.traffic, "/orders/late")
         tab.until_text("#requests", "The circuit breaker is open.")
         assert "No connection to the upstream." in tab.text("#requests")
+
+
+# Several ways to fail, behind a route that is well.
+SHARES = """
+version: 1
+listen: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0, admin: 127.0.0.1:0}
+defaults: {retry: off}
+upstreams: {app: {url: "APP"}, dead: {url: "http://127.0.0.1:9"}}
+routes:
+  - {name: calm, match: {path: /calm}, upstream: app}
+  - {name: unguarded, match: {path: /unguarded}, upstream: dead}
+  - {name: items, match: {path: /items}, upstream: dead, fallback: [{static: {status: 503}}]}
+  - {name: spared, match: {path: /spared}, upstream: dead, fallback: [{static: {status: 200}}]}
+  - {name: guarded, match: {path: /guarded}, upstream: dead, breaker: {consecutive_failures: 5, open_for: 100s}}
+"""
+ROUTES = "[...document.querySelectorAll('#routes th[scope=row] button')].map(e => e.innerText)"
+OUTCOMES = (
+    "[...document.querySelectorAll('#routes .outcome')].map(e => e.innerText.replaceAll('\\u00a0', ' '))"
+)
+
+
+def statuses(running: Sidecar, path: str, times: int) -> list[int]:
+    return [ask(running.traffic, path).status for _ in range(times)]
+
+
+def test_a_page_that_is_opened_in_an_outage_knows_its_last_minute_and_has_the_worst_on_top(
+    browser: Chrome, app: App, tmp_path: Path
+) -> None:
+    """An error that a fallback gives is none that its caller was spared; shares are never more than 100 % together."""
+    with sidecar(SHARES.replace("APP", app.url), tmp_path) as running:
+        assert statuses(running, "/calm", 8) == [404] * 8
+        assert statuses(running, "/items", 12) == [503] * 12
+        assert statuses(running, "/spared", 12) == [200] * 12
+        assert statuses(running, "/guarded", 8) == [502] * 5 + [503] * 3
+        with page_of(browser, running) as tab:
+            assert tab.value(ROUTES) == ["items", "guarded", "calm", "unguarded", "spared"]
+            assert tab.value(OUTCOMES) == [
+                "100 % failed.",
+                "38 % refused, 62 % failed.",
+                "All answered",
+                "No requests",
+                "100 % rescued.",
+            ]
+            assert tab.text("#figure-bad") == "50 %"
+            assert "100 % of the answers on items are errors" in tab.text("#troubles")
+
+
+def test_what_stands_below_a_heading_is_about_the_same(browser: Chrome, app: App, tmp_path: Path) -> None:
+    with sidecar(SHARES.replace("APP", app.url), tmp_path) as running, page_of(browser, running) as tab:
+        statuses(running, "/unguarded", 12)
+        tab.until_text("h1", "Something is wrong")
+
+        assert ask(running.admin, "/state").json()["message"] == "All is well."
+        assert tab.text("#message") == "100 % of the answers on unguarded are errors."
+
+
+TRIALS = """
+version: 1
+listen: {traffic: 127.0.0.1:0, ops: 127.0.0.1:0, admin: 127.0.0.1:0}
+defaults: {retry: off}
+upstreams: {dead: {url: "http://127.0.0.1:9"}}
+routes: [{name: all, upstream: dead, breaker: {consecutive_failures: 3, open_for: 100ms, open_max: 100ms}}]
+"""
+
+
+def test_why_an_outage_began_is_told_after_its_trials_have_failed(
+    browser: Chrome, app: App, tmp_path: Path
+) -> None:
+    with sidecar(TRIALS, tmp_path) as running, page_of(browser, running) as tab:
+        statuses(running, "/", 3)
+        for trips in (2, 3):
+            until(lambda: breaker(running, "all")["state"] == "HALF_OPEN", "it tries")
+            statuses(running, "/", 1)
+            assert breaker(running, "all")["trips"] == trips
+
+        tab.until_text("#troubles", "Since then 2 trials failed, the last at ")
+        card = tab.text("#troubles li")
+        assert "It had seen 3 failures in a row. The first failure was: no connection." in card
+        tab.until_text("#troubles", "ago: no connection.")
+
+
+def test_maintenance_of_all_routes_does_not_look_like_an_outage(
+    browser: Chrome, app: App, tmp_path: Path
+) -> None:
+    with sidecar(config(app), tmp_path) as running, page_of(browser, running) as tab:
+        tab.value("document.querySelector('[data-action=maintain-all]').click()")
+        tab.value("document.getElementById('ask-yes').click()")
+        tab.until_text("h1", "All routes are under maintenance")
+
+        assert ask(running.admin, "/state").json()["status"] == "unhealthy"
+        assert tab.value("document.querySelector('.verdict').dataset.level") == "warn"
+        assert tab.text("#message").startswith("Nothing is answered because somebody wants it so")
+        assert tab.text("#troubles button") == "End maintenance"
+        assert tab.text(".tools [data-action=resume-all]") == "End maintenance for all"
 
 
 def test_a_breaker_is_reset_by_keyboard_alone(browser: Chrome, app: App, tmp_path: Path) -> None:

@@ -74,6 +74,39 @@ async def test_a_port_that_is_taken_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("unix", [False, True])
+async def test_somebody_else_may_accept(tmp_path: Path, unix: bool) -> None:
+    address = parse_listen(f"unix://{tmp_path}/a.sock" if unix else "127.0.0.1:0")
+    listener = await listen(asyncio.get_running_loop(), Greeter, address, "listen.ops", accept=False)
+    (double,) = listener.doubles()
+
+    with double, socket.socket(double.family) as client:
+        client.connect(double.getsockname())
+        made, _ = double.accept()
+        with made:
+            made.sendall(b"by hand")
+            assert client.recv(100) == b"by hand"
+        listener.close()
+
+
+async def test_a_port_that_is_taken_is_named_also_where_somebody_else_accepts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(StartFailed) as caught:
+            await listen(
+                asyncio.get_running_loop(),
+                Greeter,
+                parse_listen(f"127.0.0.1:{port}"),
+                "listen.ops",
+                accept=False,
+            )
+
+    assert str(caught.value) == (
+        f"listen.ops: cannot listen on 127.0.0.1:{port}: the address is in use by another process"
+    )
+
+
 async def test_an_address_that_this_machine_has_not_is_named() -> None:
     with pytest.raises(
         StartFailed, match=r"listen\.traffic: .*192\.0\.2\.1:8080: this machine has no such address"

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from sidecar.config.model import UpstreamConfig
 from sidecar.errors import StartFailed
-from sidecar.runtime.probe import MAX_BODY, Probe
+from sidecar.runtime.probe import MAX_ANSWER, MAX_BODY, MAX_INTERIM, Probe
 from sidecar.version import VERSION
 
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -351,6 +351,74 @@ async def test_whoever_stops_a_probe_under_way_gets_its_connection_closed() -> N
             await task
         await service.closed.wait()
         assert (service.connections, service.open) == (1, 0)
+
+
+# --- what has no end ---
+
+HINTS = b"HTTP/1.1 103 E\r\nA: b\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on", "why"),
+    [
+        (b"", HINTS * 2000, "bad_response"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, "bad_response"),
+        (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n" * 10_000, "bad_response"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 60_000, "bad_response"),
+        (CHUNKED, b"1\r\na\r\n" * 10_000, "bad_response"),
+        (CHUNKED + b"0\r\n", b"A: b\r\n" * 10_000, "bad_response"),
+        (CHUNKED, b"400\r\n" + b"a" * 1024 + b"\r\n", None),
+    ],
+    ids=["early hints", "continue", "fields", "a field", "chunks of a byte", "trailers", "a stream"],
+)
+@on_both_loops
+async def test_who_never_ends_costs_little_and_not_the_time_of_others(
+    begins: bytes, goes_on: bytes, why: str | None
+) -> None:
+    """Whatever it is that has no end. What was written is what the kernel's buffers hold, not what time allows."""
+    written = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(begins)
+        while True:
+            writer.write(goes_on)
+            written += len(goes_on)
+            await writer.drain()
+
+    async with Service().talking(talk) as service:
+        assert await a_probe(service.url)() == why
+        await service.closed.wait()
+
+    assert written < 20_000_000
+
+
+@pytest.mark.parametrize(("number", "why"), [(MAX_INTERIM, None), (MAX_INTERIM + 1, "bad_response")])
+@on_both_loops
+async def test_so_many_interim_answers_may_come_before_the_answer(number: int, why: str | None) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HINTS * number + b"HTTP/1.1 204 No\r\n\r\n")
+
+    async with Service().talking(talk) as service:
+        assert await a_probe(service.url)() == why
+
+
+@on_both_loops
+async def test_a_long_head_leaves_a_body_its_room() -> None:
+    head = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 4000) for number in range(12))
+    body = b"b" * (MAX_BODY - 1)
+    sent = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    assert len(sent) < MAX_ANSWER
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+
+    async with Service().talking(talk) as service:
+        assert await a_probe(service.url)() is None
 
 
 # --- TLS ---

@@ -1,9 +1,13 @@
 """Traces: a span for each request and each attempt, as a real collector gets them, and at no request's cost."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any
 
@@ -376,6 +380,25 @@ def test_the_collector_gets_the_fields_that_it_asks_for() -> None:
     assert there.posts[0][1]["content-type"] == "application/x-protobuf"
 
 
+def test_spans_go_to_the_collector_and_not_to_a_proxy_of_the_environment_nor_with_its_passwords(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password hunter2\n")
+    netrc.chmod(0o600)
+    with collector() as proxy:
+        monkeypatch.setenv("NETRC", str(netrc))
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{proxy.address}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with traced(headers={"X-Api-Key": "for the collector"}) as (tracer, there):
+            an_ended_exchange(tracer)
+
+        assert (len(there.spans()), proxy.posts) == (1, [])
+    assert "authorization" not in there.posts[0][1]
+
+
 # --- a collector that is not well ---
 
 
@@ -482,6 +505,29 @@ def test_the_configuration_says_where_to_and_under_which_name() -> None:
         (span,) = there.spans()
     assert (span.resource["service.name"], span.attributes["url.scheme"]) == ("shop", "https")
     assert there.posts[0][1]["x-key"] == "abc"
+
+
+def test_a_variable_that_opentelemetry_does_not_take_is_a_sentence_and_no_traceback() -> None:
+    """It reads some when it is imported, so this needs a process of its own."""
+    program = """
+from sidecar.errors import StartFailed
+from sidecar.telemetry.otel import Tracer
+try:
+    Tracer("http://127.0.0.1:9/v1/traces").close(0)
+except StartFailed as failed:
+    print(failed)
+"""
+    env = {**os.environ, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(
+        "telemetry.otel: OpenTelemetry does not start; is there a wrong value in an OTEL_*"
+    )
+    assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in ended.stdout
+    assert len(ended.stdout.splitlines()) == 1
 
 
 def test_without_the_extra_the_start_fails_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,17 @@ def test_texts_are_made_printable_wherever_they_stand() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["", "a=1", "a=1&b=2", "flag", "q=hello+world", "a=&b", "author=ann&keyword=x&monkeys=3&=", "a=1;b=2"],
+    [
+        "",
+        "a=1",
+        "a=1&b=2",
+        "flag",
+        "q=hello+world",
+        "a=&b",
+        "author=ann&keyword=x&monkeys=3&=",
+        "passenger=ann&spin=1&task_list=x&q=basics",
+        "a=1;b=2",
+    ],
 )
 def test_a_query_without_secrets_is_shown_as_it_is(query: str) -> None:
     assert shown_query(query.encode()) == query
@@ -80,6 +90,19 @@ def test_a_query_without_secrets_is_shown_as_it_is(query: str) -> None:
         "SAMLAssertion",
         "ticket",
         "t%6fken",
+        "passcode",
+        "pincode",
+        "pw",
+        "userpw",
+        "dbpass",
+        "userpass",
+        "db_pass2",
+        "totp",
+        "mfa",
+        "psk",
+        "hmac",
+        "SAMLResponse",
+        "samlresponse",
     ],
 )
 def test_the_value_of_a_name_that_looks_like_a_secrets_is_not_shown(name: str) -> None:
@@ -93,6 +116,12 @@ def test_the_value_of_a_name_that_looks_like_a_secrets_is_not_shown(name: str) -
         "/callback?token=hunter2",
         "%2Fcallback%3Ftoken%3Dhunter2",
         "https://user:hunter2@host/",
+        "Bearer%20hunter2",
+        "basic+aHVudGVyMg==",
+        "ghp_hunter2",
+        "github_pat_hunter2",
+        "sk_live_hunter2",
+        "got%20xoxb-hunter2",
     ],
 )
 def test_a_value_that_looks_like_a_secret_is_not_shown_whatever_its_name(value: str) -> None:
@@ -125,6 +154,8 @@ def test_a_query_is_cut() -> None:
         ("at https://u:hunter2@h/p?q=hunter2 end", "at https://***@h/p?*** end"),
         ("api_key=hunter2, x=1", "api_key=*** x=1"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "***"),
+        ("got ghp_hunter2 from it", "got *** from it"),
+        ("Stripe said sk_live_hunter2.", "Stripe said ***."),
     ],
 )
 def test_a_foreign_text_is_told_without_its_data(text: str, kept: str) -> None:

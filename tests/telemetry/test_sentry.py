@@ -175,6 +175,19 @@ def test_what_cannot_be_told_is_counted_and_the_next_one_is_told() -> None:
     assert "boom" in [event["exception"]["values"][-1]["value"] for event in there.events()]
 
 
+def test_reports_go_to_sentry_and_not_to_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sentry() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{proxy.address}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with reporting() as (reporter, there):
+            reporter.report(a_fault("boom"))
+            there.wait_for(1, "events")
+
+        assert proxy.posts == []
+
+
 # --- from the configuration ---
 
 CONFIG = """

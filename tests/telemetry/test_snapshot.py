@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import json
+from functools import partial
+from operator import sub
 from socket import gethostname
 from typing import Any
 
@@ -82,7 +84,21 @@ async def test_everything_is_json_and_has_the_promised_keys() -> None:
 
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert list(shown) == [
-        *("at", "name", "host", "listen", "version", "uptime", "status", "message", "ready", "reason", "profile", "config", "process"),
+        *(
+            "at",
+            "name",
+            "host",
+            "listen",
+            "version",
+            "uptime",
+            "status",
+            "message",
+            "ready",
+            "reason",
+            "profile",
+            "config",
+            "process",
+        ),
         *("routes", "upstreams", "breakers", "bulkheads", "budgets", "rate_limits", "cache", "refused"),
     ]
     assert shown["at"] == EPOCH + 5
@@ -312,6 +328,20 @@ async def test_one_breaker_alone_tells_its_events_the_newest_first() -> None:
 
 
 @in_virtual_time
+async def test_what_happened_once_has_one_time_whoever_asks_and_when() -> None:
+    live, _ = a_live()
+    trip(live)
+    turn, told = live.now(), set[str]()
+    for late in (0.0, 0.0004, 0.0011, 0.0026):  # the loop's time is that of its last turn
+        live.now = partial(sub, turn, late)
+        told.add(json.dumps([breaker_json(live, "db")[key] for key in ("events", "outage", "last_trip")]))
+    live.wall = lambda: EPOCH + 7200.0
+    since_the_clock_was_set = breaker_json(live, "db")["last_trip"]["at"]
+
+    assert len(told) == 1
+    assert since_the_clock_was_set > json.loads(told.pop())[2]["at"] + 3600
+
+
 async def test_shadows_say_so_and_what_nobody_uses_is_shown_too() -> None:
     live, rates = a_live()
     rates.stop()

@@ -16,7 +16,7 @@ from sidecar.control.admin import breakers, cache, log_level, maintenance, reque
 from sidecar.control.admin.asking import BODY_SECONDS, MAX_BODY
 from sidecar.control.admin.audit import Audit
 from sidecar.control.admin.endpoint import Call, Control, Endpoint, Explain
-from sidecar.control.admin.entrance import Entrance, Malformed, secure
+from sidecar.control.admin.entrance import Entrance, Malformed, on_expect, secure
 from sidecar.control.admin.events import EVENT_STREAM, events, snapshot_event
 from sidecar.control.admin.explain import explain as explained
 from sidecar.control.admin.guard import Guard
@@ -40,6 +40,7 @@ from sidecar.control.admin.schemas import (
     TTL,
 )
 from sidecar.control.admin.streams import Streams
+from sidecar.control.malformed import dress_malformed
 from sidecar.telemetry.live import Live
 from sidecar.telemetry.rates import Rates
 
@@ -233,8 +234,8 @@ def admin_app(  # noqa: PLR0917 -- whoever wires it names what it is made of, on
     routes: dict[web.AbstractRoute, Endpoint] = {}
     for row in rows:
         for method in _methods(row):
-            routes[app.router.add_route(method, row.path, _unreachable)] = row
-    control = Control(live, actions, rates, explain, streams)
+            routes[app.router.add_route(method, row.path, _unreachable, expect_handler=on_expect)] = row
+    control = Control(live, actions, rates, explain, streams, in_force)
     entrance = Entrance(control, Guard(live, in_force), kept, routes, body_seconds)
 
     @web.middleware
@@ -246,6 +247,7 @@ def admin_app(  # noqa: PLR0917 -- whoever wires it names what it is made of, on
 
     app.middlewares.append(enter)
     app.on_response_prepare.append(secure)
+    dress_malformed(app, secure)
     app.on_shutdown.append(end)
     return app
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from sidecar.config.load import Loaded
+from sidecar.config.observing import AdminConfig
 from sidecar.config.router import Router
 from sidecar.control.actions import Actions
 from sidecar.control.admin.streams import Streams
@@ -29,13 +30,14 @@ Explain = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What the handlers work on. `streams` are those who listen to events."""
+    """What the handlers work on. `streams` are those who listen to events, `admission` says who may in force now."""
 
     live: Live
     actions: Actions
     rates: Rates
     explain: Explain
     streams: Streams
+    admission: Callable[[], AdminConfig]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar.config.words import did_you_mean, shown
@@ -19,8 +19,9 @@ from sidecar.control.admin.endpoint import Call, Control, Endpoint
 from sidecar.control.admin.guard import SECURITY, Guard, client_of
 from sidecar.control.admin.problem import Problem
 from sidecar.control.admin.slices import dumped
+from sidecar.control.gate import being_answered, let_in
 
-__all__ = ["Entrance", "Malformed", "secure"]
+__all__ = ["Entrance", "Malformed", "on_expect", "secure"]
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,7 +67,8 @@ class Entrance:
         """Answer `request`; `handler` is aiohttp's, which knows what to say where there is no endpoint."""
         endpoint = self._endpoints.get(request.match_info.route)
         asked = _Asked(request, endpoint, Who(client_of(request), "stranger"))
-        return await self._told(asked, self._answer(asked, handler))
+        with being_answered(request.transport):
+            return await self._told(asked, self._answer(asked, handler))
 
     async def _told(self, asked: _Asked, work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         """Answer also where `work` fails, and tell the audit."""
@@ -85,9 +87,12 @@ class Entrance:
     async def _answer(self, asked: _Asked, handler: _Handler) -> web.StreamResponse:
         request, endpoint = asked.request, asked.endpoint
         asked.target = request.match_info.get("name")
+        let_in(request.transport, let=False)
         asked.who = self._guard.admit(request, endpoint)
+        let_in(request.transport, let=asked.who.by != "stranger")
         if endpoint is None:
             return await handler(request)
+        await _meet_expectation(request)
         call = await self._call(asked, endpoint)
         if endpoint.action is None:
             return await _response(await endpoint.handler(self._control, call))
@@ -149,6 +154,26 @@ class Malformed(logging.Handler):
             self._audit.malformed(who, type(fault).__name__)
         elif isinstance(fault, Exception):
             self._audit.failed(who, None, None, fault)
+
+
+async def on_expect(_: web.Request) -> None:
+    """Leave what a request expects to the entrance: aiohttp would answer before anybody has looked who asks."""
+
+
+async def _meet_expectation(request: web.Request) -> None:
+    """Ask for the body of who waits to be asked for it (RFC 9110 §10.1.1).
+
+    Raises:
+        Problem: he expects something else.
+
+    """
+    expected = request.headers.get("Expect")
+    if expected is None or request.version < HttpVersion11:
+        return
+    if expected.lower() != "100-continue":
+        raise Problem(417, "unknown_expectation", "Nothing but `100-continue` can be expected here.")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # as aiohttp does: the answer has not begun
 
 
 async def secure(_: web.Request, response: web.StreamResponse) -> None:

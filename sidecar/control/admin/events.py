@@ -9,7 +9,8 @@ a slow reader lost, is told by an event `missed` with its number. With `snapshot
 and then every so often, as an event `snapshot` without a number. A comment every `COMMENT` seconds shows both sides, and
 whatever is between them, that the other one is still there.
 
-A stream ends when its client leaves, when it takes nothing for `STUCK` seconds, or when the program stops.
+A stream ends when its client leaves, when it takes nothing for `STUCK` seconds, when the program stops, and when a reload
+has changed who may be here: whoever still may comes again and goes on where he was.
 """
 
 import asyncio
@@ -18,11 +19,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from sidecar.config.observing import AdminConfig
 from sidecar.control.admin.asking import seconds
 from sidecar.control.admin.endpoint import Call, Control
 from sidecar.control.admin.problem import Problem
 from sidecar.control.admin.slices import dumped, state
-from sidecar.control.admin.streams import MOST, Listener, Streams
+from sidecar.control.admin.streams import MOST, Listener
 from sidecar.telemetry.hub import Happening, Hub
 from sidecar.telemetry.live import Live
 from sidecar.telemetry.rates import Rates
@@ -41,6 +43,7 @@ _LONGEST_PAUSE = "1m"
 async def events(control: Control, call: Call) -> web.StreamResponse:
     """Stream what happens, until the client leaves."""
     streams = control.streams
+    admission = control.admission()  # nothing was waited for meanwhile: this is what has let him in
     if len(streams) >= MOST:
         detail = f"{MOST} others listen already, and no more can."
         raise Problem(503, "too_many_listeners", detail, headers={"Retry-After": "5"})
@@ -53,7 +56,7 @@ async def events(control: Control, call: Call) -> web.StreamResponse:
     with streams.listening(after, every) as listener, suppress(ConnectionError):
         await response.prepare(call.request)
         await _write(call.request, response, _HELLO + _missed(_lost(after, hub)))
-        await _stream(call.request, response, listener, streams)
+        await _stream(call, response, listener, control, admission)
     return response
 
 
@@ -63,13 +66,17 @@ async def snapshot_event(live: Live, rates: Rates) -> bytes:
 
 
 async def _stream(
-    request: web.Request, response: web.StreamResponse, listener: Listener, streams: Streams
+    call: Call,
+    response: web.StreamResponse,
+    listener: Listener,
+    control: Control,
+    admission: AdminConfig,
 ) -> None:
     while not listener.ended:
         said = b""
         if listener.due:
             listener.due = False
-            said = await streams.latest()
+            said = await control.streams.latest()
         else:
             try:
                 async with asyncio.timeout(COMMENT):
@@ -77,8 +84,10 @@ async def _stream(
                 said = _missed(missed) + b"".join([_numbered(event) for event in taken])
             except TimeoutError:
                 said = _COMMENT
+        if control.admission() != admission:
+            return  # a reload is an event, so this is seen at once
         if said:
-            await _write(request, response, said)
+            await _write(call.request, response, said)
 
 
 async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:

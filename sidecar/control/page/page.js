@@ -25,12 +25,13 @@ function draw() {
   const now = shown;
   const wrong = troubles(now, watched);
   const [level, title] = verdict(now, wrong);
+  showWhich(now);
   mark(document.querySelector(".verdict"), "level", level);
   put(byId("verdict"), title);
-  put(byId("message"), level === "good" ? "No breaker is open, and nothing needs a look." : now.message);
+  put(byId("message"), reason(now, level, wrong));
   showTroubles(wrong);
   showFigures(now);
-  TABLES.routes.show(now.routes, (each) => each.name);
+  TABLES.routes.show(worstFirst(now.routes), (each) => each.name);
   TABLES.breakers.show(now.breakers, (each) => each.name);
   TABLES.upstreams.show(now.upstreams, (each) => each.name);
   TABLES.bulkheads.show(now.bulkheads, (each) => each.name);
@@ -41,11 +42,19 @@ function draw() {
   requestRows.show(alike(now.refused), (each) => each.like);
   showProcess(now);
   filter();
-  put(document.querySelector("title"), `${level === "good" || level === "note" ? "" : `(${wrong.length || 1}) `}${title} – sidecar`);
-  const all = document.querySelector('[data-action="maintain-all"], [data-action="resume-all"]');
+  put(document.querySelector("title"), `${level === "good" || level === "note" ? "" : `(${wrong.length || 1}) `}${title} – ${which(now)}`);
+  const all = document.querySelector(".tools").querySelector('[data-action="maintain-all"], [data-action="resume-all"]');
   const under = now.routes.length > 0 && now.routes.every((each) => each.maintenance);
   all.dataset.action = under ? "resume-all" : "maintain-all";
   put(all, under ? "End maintenance for all" : "Maintenance for all");
+}
+
+// Which sidecar this is: with several of them open in tabs nobody should press a button for the wrong one.
+const which = (now) => (now.name === undefined ? "sidecar" : `${now.name} on ${now.host}`);
+
+function showWhich(now) {
+  put(byId("which"), now.name);
+  put(byId("where"), `on ${now.host}, ${now.listen}, profile ${now.profile}, version ${now.version}`);
 }
 
 function showFigures(now) {
@@ -56,7 +65,7 @@ function showFigures(now) {
   for (const route of now.routes) {
     rate += route.rate;
     if (route.p99_ms !== null && (slowest === null || route.p99_ms > slowest.p99_ms)) slowest = route;
-    for (const [group, number] of byGroup(watched.fates(route.name))) {
+    for (const [group, number] of byGroup(route.last_minute)) {
       sums.set(group, (sums.get(group) ?? 0) + number);
       all += number;
     }
@@ -127,7 +136,7 @@ const SAID = {
   breaker: (each) => `Breaker ${each.name}: ${known(STATES, each.from)} → ${known(STATES, each.to)}, because ${known(WORDS.causes, each.cause)}.`,
   upstream: (each) => (each.healthy ? `Upstream ${each.name} passes its probes.` : `Upstream ${each.name} fails its probes: ${each.why}.`),
   maintenance: (each) => `Maintenance of ${names(each.routes)} has ${each.on ? "begun" : "ended"}.`,
-  reload: (each) => (each.ok ? (each.changed ? "A new configuration is in force." : "The configuration was read again; nothing is different.") : `A configuration was refused: ${each.lines[0] ?? ""}`),
+  reload: (each) => (each.ok ? (each.changed ? `A new configuration is in force, asked for by ${each.by}: ${names(each.changes)}.` : "The configuration was read again; nothing is different.") : `A configuration was refused: ${each.lines[0] ?? ""}`),
   log_level: (each) => `The log's level is ${each.level}.`,
   cache: (each) => `${count(each.dropped, "stored answer")} ${each.route === null ? "" : `of route ${each.route} `}forgotten.`,
   sidecar: (each) => (each.state === "ready" ? "The sidecar is ready." : "The sidecar is stopping."),
@@ -178,7 +187,7 @@ function setLink(state, text) {
     mark(document.querySelector(".verdict"), "level", "none");
     put(byId("verdict"), "How it is now is not known");
     put(byId("message"), `Below is how it was at ${clock(shown.at, Date.now() / 1000)}.`);
-    put(document.querySelector("title"), "? Connection lost – sidecar");
+    put(document.querySelector("title"), `? Connection lost – ${which(shown)}`);
   }
   put(byId("link"), text);
   hide(byId("retry"), state !== "lost");

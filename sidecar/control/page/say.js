@@ -24,6 +24,23 @@ function percent(share) {
   return `${(share < 0.1 || share > 0.9 ? tenths : whole).format(share * 100)}\u00a0%`;
 }
 
+// The shares of parts in all of them, so rounded that together they are 100 % and no more: what is lost by rounding down
+// goes to those that lost most by it. Gives a text for each part.
+function shares(parts) {
+  const all = parts.reduce((sum, each) => sum + each, 0);
+  const exact = parts.map((each) => (100 * each) / all);
+  const unit = exact.every((each) => each === 0 || (each >= 10 && each <= 90)) ? 1 : 10; // as `percent` does
+  const down = exact.map((each) => Math.floor(each * unit + 1e-9));
+  let left = 100 * unit - down.reduce((sum, each) => sum + each, 0);
+  const order = [...parts.keys()].sort((a, b) => exact[b] * unit - down[b] - (exact[a] * unit - down[a]));
+  for (const index of order) if (left-- > 0) down[index] += 1;
+  return down.map((each, index) => {
+    const some = parts[index] > 0 && parts[index] < all;
+    if (some && each === 0) return percent(0.0005);
+    return some && each === 100 * unit ? percent(0.9995) : `${tenths.format(each / unit)}\u00a0%`;
+  });
+}
+
 function ms(value) {
   if (value === null) return NOTHING;
   if (value > 0 && value < 0.1) return "< 0.1\u00a0ms";
@@ -73,7 +90,7 @@ const known = (words, word) => (Object.hasOwn(words, word) ? words[word] : word)
 // What came of an attempt: a status, or a word.
 const result = (what) => (/^\d{3}$/.test(what) ? `status ${what}` : known(WORDS.results, what));
 
-const STATES = { CLOSED: "CLOSED", OPEN: "OPEN", HALF_OPEN: "HALF-OPEN" };
+const STATES = { CLOSED: "CLOSED", OPEN: "OPEN", HALF_OPEN: "HALF_OPEN" };
 
 const inForce = (breaker) => breaker.mode !== "shadow";
 
@@ -101,12 +118,21 @@ function doing(breaker) {
   return "";
 }
 
-// Why a breaker tripped the last time; the first sentence says it, the second is the first thing that went wrong.
+// Why a breaker tripped; the first sentence says it, the last is the first thing that went wrong. For a trip or an outage.
 function tripped(trip) {
   const why = trip.threshold ? sentence(`it had seen ${trip.threshold}`) : sentence(known(WORDS.causes, trip.cause));
   const counted = trip.total > trip.failures ? ` ${whole.format(trip.failures)} of ${count(trip.total, "request")} had failed.` : "";
   const first = trip.first_error ? ` The first failure was: ${result(trip.first_error)}.` : "";
   return `${why}${counted}${first}`;
+}
+
+// How an outage began, and what became of the trials since.
+function story(breaker, now) {
+  const { outage, last_trip: last } = breaker;
+  const began = `It opened at ${since(outage.since, now)}. ${tripped(outage)}`;
+  if (!outage.trials_failed) return began;
+  const error = last.first_error ? `: ${result(last.first_error)}` : "";
+  return `${began} Since then ${count(outage.trials_failed, "trial")} failed, the last at ${since(last.at, now)}${error}.`;
 }
 
 function attempt(each) {

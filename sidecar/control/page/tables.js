@@ -1,6 +1,6 @@
-// The tables: one row for each thing, in the order of the configuration, which never moves under a reader's eyes.
+// The tables: one row for each thing, in the order of the configuration; but routes that are not well stand on top.
 
-// Counters as they were over the last minute: what this page has seen, in steps of five seconds.
+// Counters that the sidecar tells from its start alone, over the last minute: what this page has seen, in steps of five seconds.
 class Watched {
   constructor() {
     this.notes = [];
@@ -8,9 +8,6 @@ class Watched {
 
   take(now) {
     const numbers = new Map([["log", now.process.log_dropped]]);
-    for (const route of now.routes) {
-      for (const [fate, number] of Object.entries(route.fates)) numbers.set(`route ${route.name} ${fate}`, number);
-    }
     for (const each of now.bulkheads) numbers.set(`bulkhead ${each.name}`, each.rejected_full + each.rejected_timeout);
     const last = this.notes[this.notes.length - 1];
     if (last !== undefined && (now.at < last.at || now.uptime < now.at - last.at)) this.notes = []; // it was started anew
@@ -27,36 +24,27 @@ class Watched {
     return present >= before ? present - before : present;
   }
 
-  fates(route) {
-    const start = `route ${route} `;
-    const grown = new Map();
-    for (const key of this.now.numbers.keys()) {
-      if (!key.startsWith(start)) continue;
-      const number = this.of(key);
-      if (number) grown.set(key.slice(start.length), number);
-    }
-    return grown;
-  }
-
-  get seconds() {
-    return this.now.at - this.notes[0].at;
-  }
 }
 
 const watched = new Watched();
 const GROUPS = [["good", "answered"], ["rescued", "rescued"], ["refused", "refused"], ["failed", "failed"], ["client", "the client’s doing"]];
 
-function byGroup(fates) {
+// How many requests of the last minute came to what, as their callers saw it: an error that stands in for another one has
+// rescued nobody.
+function byGroup({ fates, failed }) {
   const sums = new Map();
-  for (const [fate, number] of fates) {
+  const add = (group, number) => number && sums.set(group, (sums.get(group) ?? 0) + number);
+  for (const [fate, number] of Object.entries(fates)) {
     const group = known(WORDS.groups, fate);
-    sums.set(group, (sums.get(group) ?? 0) + number);
+    const errors = group === "good" || group === "rescued" ? failed[fate] ?? 0 : 0;
+    add(group, number - errors);
+    add("failed", errors);
   }
   return sums;
 }
 
-function showOutcome(row, fates) {
-  const sums = byGroup(fates);
+function showOutcome(row, minute) {
+  const sums = byGroup(minute);
   let all = 0;
   for (const number of sums.values()) all += number;
   for (const [index, [group]] of GROUPS.entries()) {
@@ -66,10 +54,26 @@ function showOutcome(row, fates) {
     row[group] = share;
     part.style.flexGrow = share;
   }
-  if (!all) put(row.outcome, watched.seconds < 1 ? "Watching …" : "No requests");
+  if (!all) put(row.outcome, "No requests");
   else if (sums.get("good") === all) put(row.outcome, "All answered");
-  else put(row.outcome, sentence(GROUPS.filter(([group]) => sums.get(group)).map(([group, text]) => `${percent(sums.get(group) / all)} ${text}`).join(", ")));
+  else {
+    const there = GROUPS.filter(([group]) => sums.get(group));
+    const parts = shares(there.map(([group]) => sums.get(group)));
+    put(row.outcome, sentence(there.map(([, text], index) => `${parts[index]} ${text}`).join(", ")));
+  }
 }
+
+// How well a route is.
+function levelOf(route) {
+  const breaker = breakersByName.get(route.breaker);
+  const failing = upstreamsByName.get(route.upstream)?.health?.healthy === false;
+  const wrong = erring(route);
+  const guarded = breaker === undefined ? "good" : gravity(breaker);
+  if (guarded === "bad" || failing || (wrong && route.errors >= 0.5)) return "bad";
+  return guarded === "warn" || route.maintenance || wrong ? "warn" : guarded;
+}
+
+const worstFirst = (routes) => [...routes].sort((a, b) => LEVELS[levelOf(b)] - LEVELS[levelOf(a)]); // stable
 
 // What the filter looks for, and whether a row is one of those that are not well.
 function found(row, level, ...texts) {
@@ -99,20 +103,23 @@ function stateOf(breaker) {
 let breakersByName = new Map();
 let upstreamsByName = new Map();
 
+// How many of what seems good or rescued were errors to their callers.
+function asErrors(route, fate) {
+  const group = known(WORDS.groups, fate);
+  const errors = group === "good" || group === "rescued" ? route.failed[fate] ?? 0 : 0;
+  return errors ? `; ${whole.format(errors)} of them with a status of 500 and above` : "";
+}
+
 const body = (id) => document.querySelector(`#${id} tbody`);
 
 const TABLES = {
   routes: new Rows(document.querySelector("#routes table"), "route-row", (row, route) => {
     const breaker = breakersByName.get(route.breaker);
-    const failing = upstreamsByName.get(route.upstream)?.health?.healthy === false;
-    const wrong = erring(route, shown);
-    const guarded = breaker === undefined ? "good" : gravity(breaker);
-    const level = guarded === "bad" || failing || (wrong && route.errors >= 0.5) ? "bad" : guarded === "warn" || route.maintenance || wrong ? "warn" : guarded;
-    found(row, level, route.name, route.match, route.upstream ?? "", route.breaker ?? "", route.bulkhead ?? "");
+    found(row, levelOf(route), route.name, route.match, route.upstream ?? "", route.breaker ?? "", route.bulkhead ?? "");
     put(row.name, route.name);
     put(row.match, `${route.match} → ${route.upstream}`);
     put(row.rate, aSecond(route.rate));
-    showOutcome(row, watched.fates(route.name));
+    showOutcome(row, route.last_minute);
     put(row.p50, ms(route.p50_ms));
     put(row.p99, ms(route.p99_ms));
     if (route.maintenance) badge(row, "warn", "MAINTENANCE");
@@ -125,7 +132,7 @@ const TABLES = {
     put(row.goes, `Requests that match ${route.match} go to ${route.upstream}${route.bulkhead ? `, through bulkhead ${route.bulkhead}` : ""}.`);
     putList(row.stages, route.stages);
     const fates = Object.entries(route.fates).sort((a, b) => b[1] - a[1]);
-    putList(row.fates, fates.length ? fates.map(([fate, number]) => `${whole.format(number)} × ${fate}: ${known(WORDS.meanings, fate)}`) : ["No requests yet"]);
+    putList(row.fates, fates.length ? fates.map(([fate, number]) => `${whole.format(number)} × ${fate}: ${known(WORDS.meanings, fate)}${asErrors(route, fate)}`) : ["No requests yet"]);
   }),
 
   breakers: new Rows(document.querySelector("#breakers table"), "breaker-row", (row, breaker) => {
@@ -143,7 +150,8 @@ const TABLES = {
     named(row.open, "open", breaker.name, "Hold open");
     named(row.close, "close", breaker.name, "Hold closed");
     if (row.inside.hidden) return;
-    put(row.trip, trip === null ? "It has never opened by itself." : `It opened at ${clock(trip.at, shown.at)} for ${lasting(trip.open_for)}. ${tripped(trip)}`);
+    const last = trip === null ? "It has never opened by itself." : `It opened at ${clock(trip.at, shown.at)} for ${lasting(trip.open_for)}. ${tripped(trip)}`;
+    put(row.trip, breaker.outage === null || breaker.forced ? last : story(breaker, shown.at));
     put(row.before, trip === null ? "" : "The attempts before it, the oldest first:");
     putList(row.attempts, trip === null ? [] : trip.attempts.map(attempt));
     put(row.past, `Open for ${lasting(breaker.open_seconds)} in all; ${count(breaker.late, "result")} came too late to count.`);

@@ -7,7 +7,10 @@ const FEW = 10; // requests in the last minute below which a share says nothing
 const MOST_SHOWN = 8;
 
 // Whether so many of a route's answers are errors that it needs a look.
-const erring = (route, now) => route.errors >= SHARE && route.rate * Math.min(60, now.uptime) >= FEW;
+const erring = (route) => route.errors >= SHARE && Object.values(route.last_minute.fates).reduce((sum, each) => sum + each, 0) >= FEW;
+
+// Whether nothing is answered because somebody wants it so, which is no outage.
+const resting = (now) => now.ready && now.routes.length > 0 && now.routes.every((route) => route.maintenance);
 
 function troubles(now, grown) {
   const found = [];
@@ -31,10 +34,10 @@ function troubles(now, grown) {
   }
   const explained = new Set(now.breakers.filter((each) => inForce(each) && each.state !== "CLOSED").flatMap((each) => each.routes));
   for (const route of now.routes) {
-    if (erring(route, now) && !explained.has(route.name) && !route.maintenance) {
+    if (erring(route) && !explained.has(route.name) && !route.maintenance) {
       add(route.errors >= 0.5 ? "bad" : "warn", `errors ${route.name}`, `${percent(route.errors)} of the answers on ${route.name} are errors`, {
         effect: "Of the last minute, answers with a status of 500 and above.",
-        why: mostly(grown.fates(route.name)),
+        why: mostly(route.last_minute),
       });
     }
   }
@@ -71,9 +74,9 @@ function aboutBreaker(breaker, now, add) {
   const on = breaker.routes.length ? ` on ${names(breaker.routes)}` : "";
   const reset = ["reset", name, "Reset"];
   const hold = ["open", name, "Hold open"];
-  const trip = breaker.last_trip;
-  const why = trip && !breaker.forced ? `It opened at ${since(trip.at, now.at)}. ${tripped(trip)}` : "";
-  const more = trip && !breaker.forced ? `The last attempts: ${attempts(trip.attempts)}.` : "";
+  const out = breaker.outage !== null && !breaker.forced;
+  const why = out ? story(breaker, now.at) : "";
+  const more = out ? `The last attempts: ${attempts(breaker.last_trip.attempts)}.` : "";
   if (breaker.forced === "closed") {
     add(level, key, `Breaker ${name} is held closed`, { effect: `Requests${on} go through, however much fails.`, next: doing(breaker), buttons: [reset] });
   } else if (!inForce(breaker)) {
@@ -119,20 +122,29 @@ function aboutMaintenance(now, add) {
   });
 }
 
-// What most of the failures were.
-function mostly(fates) {
-  const failed = [...fates].filter(([fate]) => known(WORDS.groups, fate) === "failed" || known(WORDS.groups, fate) === "refused");
-  failed.sort((a, b) => b[1] - a[1]);
+// What most of the errors were.
+function mostly(minute) {
+  const failed = Object.entries(minute.failed).sort((a, b) => b[1] - a[1]);
   return failed.length ? sentence(`most of them: ${known(WORDS.meanings, failed[0][0])}`) : "";
 }
 
-// One word for all, and a sentence.
+// One word for all.
 function verdict(now, found) {
+  if (resting(now)) return ["warn", "All routes are under maintenance"];
   const worst = found.reduce((level, each) => (LEVELS[each.level] > LEVELS[level] ? each.level : level), "good");
   if (now.status === "unhealthy") return ["bad", now.ready ? "Requests are not being answered" : "Not ready"];
   if (worst === "bad") return ["bad", "Something is wrong"];
   if (now.status === "degraded" || worst === "warn") return ["warn", "Something needs a look"];
   return worst === "note" ? ["note", "All is well, with a remark"] : ["good", "All is well"];
+}
+
+// Why, in a sentence: the sidecar's own, or where it sees nothing wrong that of the cards.
+function reason(now, level, found) {
+  if (level === "good") return "No breaker is open, and nothing needs a look.";
+  if (resting(now)) return "Nothing is answered because somebody wants it so: callers are told when to come back.";
+  if (now.status !== "healthy" || !found.length) return now.message;
+  const [first, ...others] = found;
+  return `${first.title}${others.length ? `, and ${count(others.length, "more thing")} ${others.length === 1 ? "needs" : "need"} a look` : ""}.`;
 }
 
 const troubleRows = new Rows(byId("trouble-list"), "trouble-row", (row, each) => {

@@ -1,6 +1,7 @@
 """What the page says in place of codes: a person who reads it in a bad hour should not have to look a word up.
 
-Each vocabulary is closed, and each word of it is here; a test holds that. `GROUPS` is what the bars are made of.
+Each vocabulary is closed, and each word of it is here; a test holds that. `GROUPS` is what the bars are made of, but that
+an answer of 500 and above is never good nor rescued, whatever its fate: to the caller it is a failure.
 """
 
 from typing import Literal

@@ -30,7 +30,8 @@ asks, is no failure of the system.
 **Whose word it is.** Who reads one of these fields must be able to take it for ours. So what the service, or another
 sidecar before it, has said in them is taken away: with `seed` and `off` under the names that only a sidecar uses
 (`X-System-Degraded`, `X-Circuit-Breaker`, `X-Fallback-Source`, `X-Upstream-Attempts`), and in every mode under the name
-that a breaker shows itself by. `Cache-Status`, `Proxy-Status` and quotas of the service's own are its own, and pass.
+that a breaker shows itself by; from the head, and from the trailers, which are read as one with it by some (RFC 9110
+§6.5). `Cache-Status`, `Proxy-Status` and quotas of the service's own are its own, and pass.
 
 Interim answers (1xx) are not touched, but for 101, which is the last of its kind that is HTTP.
 
@@ -43,7 +44,7 @@ from collections.abc import Callable
 
 from sidecar.errors import ClientError, RateLimited
 from sidecar.fate import Fate
-from sidecar.message import NO_FIELDS, Fields, Reply
+from sidecar.message import NO_FIELDS, Body, Fields, Headers, Reply
 from sidecar.pipeline.answers import DEGRADED, DENY, NOSNIFF, HeadersMode
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
@@ -103,10 +104,11 @@ class _Sieve(Stage):
     The last section is remembered: they come again and again, and reading one takes longer than all else here.
     """
 
-    __slots__ = ("_alike", "_clean", "_last", "_ours", "_theirs")
+    __slots__ = ("_alike", "_clean", "_last", "_ours", "_streamed", "_theirs")
 
     def __init__(self, ours: tuple[bytes, ...]) -> None:
         self._ours = ours
+        self._streamed = _without_trailers(ours)
         self._alike = all(name.startswith(b"x-") for name in ours)
         self._last = self._clean = NO_FIELDS
         self._theirs = 0
@@ -122,6 +124,35 @@ class _Sieve(Stage):
         if not names.isdisjoint(self._ours):
             self._clean = fields.without(*self._ours)
         self._theirs = (_NOSNIFF in names) + 2 * (_DENY in names)
+
+    def _trim(self, reply: Reply) -> None:
+        """Take the fields from trailers too, which only an answer without a length can have."""
+        body = reply.body
+        if isinstance(body, Body):
+            # Its trailers come with its end. A body around it would cost every piece of it a detour.
+            body.__class__ = self._streamed
+        elif reply.trailers:
+            reply.trailers = [pair for pair in reply.trailers if pair[0].lower() not in self._ours]
+
+
+def _without_trailers(names: tuple[bytes, ...]) -> type[Body]:
+    """Give the kind of body that has no trailers of these names (lower case)."""
+    inner = vars(Body)["trailers"]
+
+    class Sieved(Body):
+        __slots__ = ()
+
+        @property
+        def trailers(self) -> Headers:
+            """Those with other names."""
+            said: Headers = inner.__get__(self)
+            return [pair for pair in said if pair[0].lower() not in names] if said else said
+
+        @trailers.setter
+        def trailers(self, said: Headers) -> None:
+            inner.__set__(self, said)
+
+    return Sieved
 
 
 class ShowStage(_Sieve):
@@ -177,6 +208,8 @@ class ShowStage(_Sieve):
             if fields is not self._last:
                 self._read(fields)
             reply.fields = self._clean
+            if reply.length is None:
+                self._trim(reply)
             breaker, fate = self._breaker, exchange.fate
             if (breaker is None or breaker.passing) and (fate is _OK or _is_good(fate)):
                 reply.extra += self._good[self._theirs]
@@ -218,6 +251,8 @@ class HideStage(_Sieve):
         if fields is not self._last:
             self._read(fields)
         reply.fields = self._clean
+        if reply.length is None:
+            self._trim(reply)
         if len(reply.extra) > 1:  # X-Request-ID is always there
             reply.extra = tuple([pair for pair in reply.extra if pair[0] not in _INSIDE])
         return reply

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 import pytest
 
+from sidecar.config.load import load_text
 from sidecar.control.admin import events, streams
 from sidecar.control.admin.events import EVENT_STREAM
+from sidecar.control.gate import gated
 from sidecar.telemetry.hub import QUEUE
-from tests.control.admin.conftest import TOKEN, Admin, Start, until
+from tests.control.admin.conftest import TOKEN, YAML, Admin, Start, until
 
 
 class Lines(Protocol):
@@ -224,6 +226,63 @@ async def test_with_a_token_only_who_has_it_listens(start: Start) -> None:
         assert len(admin.live.hub) == 1
 
     assert refused.status == 401
+
+
+def reload(admin: Admin, text: str) -> None:
+    """Put another configuration in force, as the program does, and tell of it."""
+    admin.live.loaded = load_text(text, env={})
+    admin.live.hub.publish("reload", {"ok": True, "changed": True, "lines": [], "hash": ""})
+
+
+@pytest.mark.parametrize("query", ["", "?snapshot=1s"])
+async def test_a_stream_ends_when_its_token_is_revoked_and_tells_nothing_more(
+    start: Start, query: str
+) -> None:
+    text = f"{YAML}admin: {{token: {TOKEN}}}\n"
+    admin = await start(text, token=TOKEN)
+    async with listening(admin, query, Authorization=f"Bearer {TOKEN}") as reader:
+        if query:
+            await reader.next()
+        reload(admin, text.replace(TOKEN, TOKEN[::-1]))
+
+        assert await reader.block() == {}
+    await settled(admin, 0)
+
+
+async def test_a_reload_that_changes_nothing_of_who_may_listen_ends_no_stream(start: Start) -> None:
+    text = f"{YAML}admin: {{token: {TOKEN}}}\n"
+    admin = await start(text, token=TOKEN)
+    async with listening(admin, Authorization=f"Bearer {TOKEN}") as reader:
+        reload(admin, text.replace("open_for: 30s", "open_for: 40s"))
+        _, kind, _ = await reader.next()
+        admin.live.hub.publish("breaker", {"name": "database"})
+        _, later, _ = await reader.next()
+
+    assert (kind, later) == ("reload", "breaker")
+
+
+async def test_strangers_without_a_word_do_not_cut_a_stream(start: Start) -> None:
+    admin = await start(token=TOKEN)
+    runner = admin.client.server.runner
+    assert runner is not None
+    assert runner.server is not None
+    server = await asyncio.get_running_loop().create_server(gated(runner.server, most=4), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    head = f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode())
+    await settled(admin, 1)
+
+    strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+    for _, each in strangers[::2]:
+        each.write(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await until(lambda: admin.connections == 4)
+    admin.live.hub.publish("breaker", {"name": "still here"})
+
+    assert b"still here" in await reader.readuntil(b"still here")
+    for each in (writer, *(each for _, each in strangers)):
+        each.close()
+    server.close()
 
 
 async def test_nobody_streams_to_a_head_request(admin: Admin) -> None:

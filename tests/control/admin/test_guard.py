@@ -339,6 +339,44 @@ async def test_an_expectation_that_nobody_meets_is_refused_like_everything_else(
     assert response.status == 417
     assert {name: response.headers.get(name) for name in SECURE} == SECURE
     assert states(admin) == {"CLOSED"}
+    assert refusals(admin) == [("breaker.open", "database", "loopback", 417)]
+
+
+@pytest.mark.parametrize("expected", ["wonders", "100-continue"])
+async def test_a_stranger_is_refused_before_anybody_looks_what_he_expects(
+    start: Start, expected: str
+) -> None:
+    admin = await start(token=TOKEN)
+    head = f"POST {OPEN} HTTP/1.1\r\nHost: localhost\r\nExpect: {expected}\r\nContent-Length: 0\r\n"
+
+    answers = [
+        await raw(admin, f"{said}Connection: close\r\n\r\n".encode())
+        for said in (head, head.replace("localhost", "evil.example"))
+    ]
+
+    assert [answer.split()[1] for answer in answers] == [b"401", b"421"]
+    assert [status for _, _, _, status in refusals(admin)] == [401, 421]
+
+
+async def test_who_waits_to_be_asked_for_his_body_is_asked(admin: Admin) -> None:
+    host: Any = admin.client.host
+    reader, writer = await asyncio.open_connection(host, admin.client.port)
+    writer.write(
+        b"PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 17\r\nConnection: close\r\n\r\n"
+    )
+
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"level":"debug"}')
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_bytes_that_are_no_request_are_answered_like_everything_else(admin: Admin) -> None:
+    head = (await raw(admin, b"nonsense\r\n\r\n")).partition(b"\r\n\r\n")[0].decode()
+    fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+
+    assert {name: fields.get(name) for name in SECURE} == SECURE
 
 
 SECURE = {

@@ -36,7 +36,7 @@ from sidecar.errors import (
     UpstreamIdle,
     VersionRefused,
 )
-from sidecar.message import Fields, Headers, Reply
+from sidecar.message import Body, Fields, Headers, Reply
 from sidecar.pipeline.answers import HeadersMode
 from sidecar.pipeline.assemble import Policy, assemble
 from sidecar.pipeline.dispatch import Dispatcher
@@ -611,6 +611,45 @@ async def test_nobody_takes_for_ours_what_the_service_says_under_our_names(
         assert theirs - passed == {"cache-status", "proxy-status", "x-ratelimit-limit", "etag"}
         assert passed <= theirs
         assert (shown(got).get("x-database-status") == "CLOSED") == (mode != "off")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "passed"),
+    [
+        ("minimal", {"x-system-degraded", "x-circuit-breaker", "x-fallback-source", "x-upstream-attempts"}),
+        ("seed", set()),
+        ("off", {"x-database-status"}),
+    ],
+)
+@in_virtual_time
+async def test_nor_what_it_says_under_them_in_trailers(
+    mode: HeadersMode, passed: set[str], streamed: bool
+) -> None:
+    body = Body(asyncio.get_running_loop().time)
+
+    async def trailing(exchange: Exchange, arrival: Arrival) -> Reply:
+        reply = Reply(200, Fields([]), body if streamed else b"whole")
+        reply.trailers = () if streamed else CLAIMS
+        return reply
+
+    route = routed(Upstream(trailing), mode, breaker=a_breaker(), breaker_header=OWN)
+    request = a_request()
+    reply = await route.pipeline.call(
+        Exchange(request, "orders", asyncio.get_running_loop().time, lambda _: None)
+    )
+    if isinstance(reply.body, Body):
+        body.feed(b"piece")
+        body.finish(list(CLAIMS))
+        assert await reply.body.read() == b"piece"
+        trailers = reply.body.trailers
+    else:
+        trailers = list(reply.trailers)
+    reply.close()
+
+    names = {name.decode().lower() for name, _ in trailers}
+    assert names - passed == {"cache-status", "proxy-status", "x-ratelimit-limit", "etag"}
+    assert passed <= names
 
 
 @in_virtual_time
