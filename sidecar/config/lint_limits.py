@@ -62,7 +62,7 @@ def nothing_to_cache(config: Config) -> Iterator[Suspicion]:
     """Find caches of routes that only other methods take."""
     for index, route in enumerate(config.routes):
         if route.cache and route.match.methods and not set(route.match.methods) & set(READS):
-            message = "only answers to GET and HEAD are kept, and `match.methods` has neither"
+            message = "only answers to GET are kept, for GET and HEAD, and `match.methods` has neither"
             yield Suspicion(message, (("routes", index, "cache"),), at_key=True, own=True)
 
 

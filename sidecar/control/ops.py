@@ -2,12 +2,15 @@
 
 | path | answers 200 | else |
 |---|---|---|
-| `/health/live`, `/livez`, `/healthz` | while the event loop turns | no answer |
+| `/health/live`, `/livez`, `/healthz` | while the event loop turns | 503 by the thread; no answer by aiohttp |
 | `/health/startup` | once the configuration was loaded and the traffic listener bound | 503 |
 | `/health/ready`, `/readyz` | while traffic should come here | 503 with the `reason` |
 | `/health`, `/api/health` | while healthy or degraded: JSON, see `control/health.py` | 503, the same JSON |
 | `/health/detailed` | the same, with CPU, memory, disk and event loop | 503, the same JSON |
 | `/metrics` | for Prometheus, in the format that it asks for | |
+
+Plain requests for the first three rows never come here: a thread answers them in the same words (`porter`). The handlers
+here are for those that it leaves alone, such as one with a query or a body.
 
 **Ready** means that the configuration is loaded, the traffic listener is bound and nothing is draining: not that an
 upstream is well, or a partial outage would become a full one. With `readiness.require_upstream: true` it is also not

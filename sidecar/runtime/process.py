@@ -27,7 +27,7 @@ from sidecar.config.model import Config
 from sidecar.config.policies import BreakerConfig
 from sidecar.control.admin.app import SERVING, admin_app
 from sidecar.control.explain import explain_json
-from sidecar.control.gate import gated
+from sidecar.control.gate import MOST, gated
 from sidecar.control.ops import ops_app
 from sidecar.control.porter import Porter
 from sidecar.control.probes import Pulse
@@ -59,7 +59,8 @@ __all__ = ["Sidecar", "run"]
 _LAST_WORDS = 0.5  # seconds for the answers to requests that drain_timeout has cut
 _APPS = 2.0  # seconds for what ops and admin are answering when it all ends
 _YOUNG = 10_000  # new objects before the collector looks at them; Python's own 700 costs a twentieth of each request
-_RESERVED_FILES = 64 + MAX_REFUSED  # for listeners, logs, probes and the interpreter; for refusals under way
+# Logs, listeners, probes and the interpreter; ops, which holds three times as many as a gate, and admin; refusals under way.
+_RESERVED_FILES = 64 + 4 * MOST + MAX_REFUSED
 
 
 class Sidecar:

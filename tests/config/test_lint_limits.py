@@ -64,7 +64,7 @@ def test_copies_that_are_used_against_their_origin_s_word_are_warned_of() -> Non
 def test_a_cache_on_a_route_that_reads_nothing_is_warned_of() -> None:
     assert warnings("cache: {}, match: {methods: [POST, PUT]}") == [
         (
-            "routes[0].cache: warning[nothing-to-cache]: only answers to GET and HEAD are kept, "
+            "routes[0].cache: warning[nothing-to-cache]: only answers to GET are kept, for GET and HEAD, "
             "and `match.methods` has neither"
         )
     ]

@@ -213,7 +213,9 @@ def test_a_budget_may_be_off() -> None:
 def test_every_word_about_a_rate_limit_arrives() -> None:
     _, live, (full, _) = made(FULL)
 
-    assert live.limiters["full"].settings == RateLimitSettings(30, 60.0, "token_bucket", 40, 99, "header:X-Key")
+    assert live.limiters["full"].settings == RateLimitSettings(
+        30, 60.0, "token_bucket", 40, 99, "header:X-Key"
+    )
     assert (full.rate_limit, full.rate_limit_key, full.rate_limit_fields) == (
         live.limiters["full"],
         "header:X-Key",

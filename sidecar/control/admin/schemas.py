@@ -50,6 +50,10 @@ BREAKER: Final[Mapping[str, Any]] = {
         "failureRate": {"type": "number", "description": "Percent."},
         "retry_after": {"type": ["number", "null"], "description": "Seconds."},
         "last_trip": {"type": ["object", "null"], "description": "Why it opened the last time."},
+        "outage": {
+            "type": ["object", "null"],
+            "description": "The outage that it is in: since when, and why it opened first.",
+        },
     },
     "required": ["name", "state", "failures", "successes", "failureRate", "retry_after", "last_trip"],
 }
