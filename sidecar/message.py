@@ -139,6 +139,7 @@ class Body:
         "error",
         "finished",
         "held",
+        "hidden",
         "idle",
         "limit",
         "moved_at",
@@ -161,6 +162,9 @@ class Body:
         self.finished = False
         self.error: BaseException | None = None
         self.trailers: Headers = []
+        self.hidden: tuple[
+            bytes, ...
+        ] = ()  # names (lower case) of trailers that whoever drains it shall not pass on
         self.paused = False
         self.held = False  # the drain itself asked for the pause and will say when to go on
         self.on_pause: Callable[[], None] | None = None
@@ -201,6 +205,13 @@ class Body:
         if self.waiting > HIGH_WATER:
             self.pause()
         self._wake()
+
+    @property
+    def shown_trailers(self) -> Headers:
+        """The trailers that go on; complete once it has finished."""
+        if not self.hidden or not self.trailers:
+            return self.trailers
+        return [pair for pair in self.trailers if pair[0].lower() not in self.hidden]
 
     def finish(self, trailers: Headers | None = None) -> None:
         """Say that the body is whole."""

@@ -59,7 +59,7 @@ __all__ = ["Sidecar", "run"]
 _LAST_WORDS = 0.5  # seconds for the answers to requests that drain_timeout has cut
 _APPS = 2.0  # seconds for what ops and admin are answering when it all ends
 _YOUNG = 10_000  # new objects before the collector looks at them; Python's own 700 costs a twentieth of each request
-# Logs, listeners, probes and the interpreter; ops, which holds three times as many as a gate, and admin; refusals under way.
+# Logs, listeners and the interpreter; ops, which holds three times as many as a gate, and admin; refusals under way.
 _RESERVED_FILES = 64 + 4 * MOST + MAX_REFUSED
 
 

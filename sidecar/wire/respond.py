@@ -147,7 +147,7 @@ class Responder:
                 late.cancel()
             self._body = None
         if self._chunked:
-            self._transport.write(last_chunk(body.trailers))
+            self._transport.write(last_chunk(body.shown_trailers))
         self.started = False
 
     def _write(self, data: bytes) -> None:

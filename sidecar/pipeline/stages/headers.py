@@ -44,7 +44,7 @@ from collections.abc import Callable
 
 from sidecar.errors import ClientError, RateLimited
 from sidecar.fate import Fate
-from sidecar.message import NO_FIELDS, Body, Fields, Headers, Reply
+from sidecar.message import NO_FIELDS, Body, Fields, Reply
 from sidecar.pipeline.answers import DEGRADED, DENY, NOSNIFF, HeadersMode
 from sidecar.pipeline.exchange import Exchange
 from sidecar.pipeline.stage import Stage
@@ -104,11 +104,10 @@ class _Sieve(Stage):
     The last section is remembered: they come again and again, and reading one takes longer than all else here.
     """
 
-    __slots__ = ("_alike", "_clean", "_last", "_ours", "_streamed", "_theirs")
+    __slots__ = ("_alike", "_clean", "_last", "_ours", "_theirs")
 
     def __init__(self, ours: tuple[bytes, ...]) -> None:
         self._ours = ours
-        self._streamed = _without_trailers(ours)
         self._alike = all(name.startswith(b"x-") for name in ours)
         self._last = self._clean = NO_FIELDS
         self._theirs = 0
@@ -129,30 +128,9 @@ class _Sieve(Stage):
         """Take the fields from trailers too, which only an answer without a length can have."""
         body = reply.body
         if isinstance(body, Body):
-            # Its trailers come with its end. A body around it would cost every piece of it a detour.
-            body.__class__ = self._streamed
+            body.hidden = self._ours  # they come with its end
         elif reply.trailers:
             reply.trailers = [pair for pair in reply.trailers if pair[0].lower() not in self._ours]
-
-
-def _without_trailers(names: tuple[bytes, ...]) -> type[Body]:
-    """Give the kind of body that has no trailers of these names (lower case)."""
-    inner = vars(Body)["trailers"]
-
-    class Sieved(Body):
-        __slots__ = ()
-
-        @property
-        def trailers(self) -> Headers:
-            """Those with other names."""
-            said: Headers = inner.__get__(self)
-            return [pair for pair in said if pair[0].lower() not in names] if said else said
-
-        @trailers.setter
-        def trailers(self, said: Headers) -> None:
-            inner.__set__(self, said)
-
-    return Sieved
 
 
 class ShowStage(_Sieve):

@@ -642,7 +642,7 @@ async def test_nor_what_it_says_under_them_in_trailers(
         body.feed(b"piece")
         body.finish(list(CLAIMS))
         assert await reply.body.read() == b"piece"
-        trailers = reply.body.trailers
+        trailers = reply.body.shown_trailers
     else:
         trailers = list(reply.trailers)
     reply.close()
