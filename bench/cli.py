@@ -112,7 +112,7 @@ def show_peers() -> None:
     click.echo(machine.describe())
     for name in NAMES:
         found = peers.locate(name)
-        click.echo(f"{name:8} {f'missing: {found.reason}' if isinstance(found, Missing) else found.version}")
+        click.echo(f"{name:16} {f'missing: {found.reason}' if isinstance(found, Missing) else found.version}")
 
 
 @main.command("compare")

@@ -16,7 +16,7 @@ from typing import Any
 from bench import table, targets, usage, wrk
 from bench.cores import Layout
 from bench.field import Field
-from bench.peers import Proxy
+from bench.peers import COMPILED, Proxy
 from bench.results import Journal
 from bench.rows import CACHE_HIT, HEADLINE, OPEN_BREAKER, POLICIES, Row
 
@@ -146,7 +146,7 @@ def ratios(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, dict[str, fl
 
 
 def _as_json(row: Row, runs: dict[str, list[Run]]) -> dict[str, Any]:
-    ours = runs.get(OURS)
+    ours, compiled = runs.get(OURS), runs.get(COMPILED)
     return {
         "name": row.name,
         "load": row.load,
@@ -157,6 +157,9 @@ def _as_json(row: Row, runs: dict[str, list[Run]]) -> dict[str, Any]:
             for name, of in runs.items()
         },
         "ratios": {name: ratios(ours, of) for name, of in runs.items() if name != OURS} if ours else {},
+        "compiled": {name: ratios(compiled, of) for name, of in runs.items() if name != COMPILED}
+        if compiled
+        else {},
     }
 
 
@@ -173,12 +176,17 @@ BOUNDS: tuple[tuple[Row, str, str, str, Callable[[str, float, float], targets.Ve
 
 def verdicts(rows: Sequence[dict[str, Any]]) -> list[targets.Verdict]:
     """Hold the rows that have targets against them, as far as they were run."""
-    found = {row["name"]: row["ratios"] for row in rows}
-    return [
-        judge(f"{row.name}, {words}, ratio to {other}", found[row.name][other][figure]["ratio"], limit)
-        for row, other, figure, words, judge, limit in BOUNDS
-        if figure in found.get(row.name, {}).get(other, {})
-    ]
+    given = []
+    for key, of in (("ratios", ""), ("compiled", " compiled,")):
+        found = {row["name"]: row.get(key, {}) for row in rows}
+        given += [
+            judge(
+                f"{row.name},{of} {words}, ratio to {other}", found[row.name][other][figure]["ratio"], limit
+            )
+            for row, other, figure, words, judge, limit in BOUNDS
+            if figure in found.get(row.name, {}).get(other, {})
+        ]
+    return given
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:

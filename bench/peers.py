@@ -1,4 +1,4 @@
-"""The four proxies and their upstream: where they are, which version, how they are set up and started.
+"""The proxies and their upstream: where they are, which version, how they are set up and started.
 
 Each peer is set up as one would run it, so that none is hobbled: one worker, kept-alive upstream connections
 for every client, timeouts on, access log off, no compression, X-Forwarded-For added. Each choice stands
@@ -21,9 +21,21 @@ from bench.cores import Layout
 from bench.process import ROOT, free_port, started, wait_ready
 from bench.rows import SIZES, Setup
 
-__all__ = ["NAMES", "Missing", "Program", "Proxy", "locate", "proxy", "short_version", "template", "upstream"]
+__all__ = [
+    "COMPILED",
+    "NAMES",
+    "Missing",
+    "Program",
+    "Proxy",
+    "locate",
+    "proxy",
+    "short_version",
+    "template",
+    "upstream",
+]
 
-NAMES = ("sidecar", "nginx", "haproxy", "envoy")  # the order of every table
+COMPILED = "sidecar-compiled"
+NAMES = ("sidecar", COMPILED, "nginx", "haproxy", "envoy")  # the order of every table
 TEMPLATES = Path(__file__).with_name("templates")
 CONNECTIONS = 16_384  # every proxy's bound on client connections: above what any check opens
 
@@ -89,7 +101,7 @@ def proxy(
     `idle_timeout` is how long unused upstream connections are kept.
     """
     port = free_port()
-    ops_port = free_port() if program.name == "sidecar" else None
+    ops_port = free_port() if program.name in {"sidecar", COMPILED} else None
     values = {
         "upstream_port": upstream_port,
         "port": port,
@@ -98,6 +110,7 @@ def proxy(
         "down_port": free_port(),  # of the service that is down: nobody listens there
     }
     config = _write(where, template(program.name, setup), **values)
+    config = config.rename(where / f"{program.name}-{config.name}")  # two may have the same template
     log = where / f"{program.name}.log"
     begin = time.monotonic()
     with started(_COMMAND[program.name](program, config), cores.proxy, log=log) as process:
@@ -169,6 +182,16 @@ def _find_sidecar() -> Program | Missing:
     )
 
 
+def _find_compiled() -> Program | Missing:
+    """Take the copy that `make compiled` has made. It is asked whether it is what it should be."""
+    copy = ROOT / "build/compiled"
+    command = ("env", f"PYTHONPATH={copy}", sys.executable, "-P", "-m", "sidecar")
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, cwd=ROOT)
+    if not done.stdout.rstrip().endswith(", compiled"):
+        return Missing(COMPILED, "not there: `make compiled` makes it")
+    return Program(COMPILED, command, short_version(done.stdout))
+
+
 def _find_binary(name: str, flag: str, package: str) -> Program | Missing:
     # Debian keeps servers in sbin, which is not on every user's path.
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
@@ -199,19 +222,26 @@ def short_version(text: str) -> str:
 
 _FIND: dict[str, Callable[[], Program | Missing]] = {
     "sidecar": _find_sidecar,
+    COMPILED: _find_compiled,
     "nginx": _find_nginx,
     "haproxy": _find_haproxy,
     "envoy": _find_envoy,
 }
 _CONFIG = {
     "sidecar": "sidecar.yaml",
+    COMPILED: "sidecar.yaml",
     "nginx": "nginx.conf",
     "haproxy": "haproxy.cfg",
     "envoy": "envoy.yaml",
 }
-_WITH_POLICIES = {"sidecar": "sidecar-policies.yaml", "envoy": "envoy-policies.yaml"}
+_WITH_POLICIES = {
+    "sidecar": "sidecar-policies.yaml",
+    COMPILED: "sidecar-policies.yaml",
+    "envoy": "envoy-policies.yaml",
+}
 _COMMAND: dict[str, Callable[[Program, Path], list[str]]] = {
     "sidecar": _sidecar_command,
+    COMPILED: _sidecar_command,
     "nginx": _nginx_command,
     "haproxy": _haproxy_command,
     "envoy": _envoy_command,

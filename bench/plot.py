@@ -13,8 +13,14 @@ from bench.results import Document
 
 __all__ = ["draw", "panels"]
 
-COLOURS = {"sidecar": "#D55E00", "nginx": "#0072B2", "haproxy": "#009E73", "envoy": "#CC79A7"}
-MARKERS = {"sidecar": "o", "nginx": "s", "haproxy": "^", "envoy": "D"}
+COLOURS = {
+    "sidecar": "#D55E00",
+    "sidecar-compiled": "#F0A050",
+    "nginx": "#0072B2",
+    "haproxy": "#009E73",
+    "envoy": "#CC79A7",
+}
+MARKERS = {"sidecar": "o", "sidecar-compiled": "P", "nginx": "s", "haproxy": "^", "envoy": "D"}
 WORDS = {
     "keep": "GET {}, keep-alive",
     "close": "GET {}, new connections",

@@ -6,7 +6,6 @@ The README's commands and their output are run by `test_tour`, and the paths and
 import asyncio
 import re
 import tomllib
-from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -38,7 +37,9 @@ from sidecar.control.admin.app import table as admin_table
 from sidecar.control.health import Copies, detailed_json
 from sidecar.control.ops import ops_app
 from sidecar.fate import MEANINGS, Fate, WhyNotRetried
+from sidecar.message import NO_FIELDS, Request
 from sidecar.pipeline import assemble
+from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.health import Health, HealthSettings
 from sidecar.runtime.steering import Steering
 from sidecar.telemetry.condition import Status
@@ -48,7 +49,7 @@ from sidecar.telemetry.logs import LogControl
 from sidecar.telemetry.metrics import registry
 from sidecar.telemetry.otel import Tracer
 from sidecar.telemetry.rates import Rates
-from sidecar.telemetry.record import Record
+from sidecar.telemetry.record import Recorder
 from tests.support.live import live_from, some_live
 from tests.support.scrapes import text_of
 
@@ -263,8 +264,10 @@ def test_every_event_of_the_log_is_in_the_table_and_no_other() -> None:
 def test_the_fields_of_a_request_s_line_are_those_of_its_record() -> None:
     table = rows(section("The log", OPERATIONS).partition("### The line of a request")[2])
     said = [word for cell, _ in table for word in re.findall(r"`(\w+)`", cell)]
-    values: dict[str, Any] = {each.name: 0.0 for each in fields(Record)}
-    record = Record(**values | {"attempts": (), "would": (), "fate": Fate.OK, "detail": None})
+    exchange = Exchange(Request(b"GET", b"/", NO_FIELDS), "all", lambda: 0.0, lambda _: None)
+    recorder = Recorder(["all"], keep=1, access_log="off", line=lambda _: None)
+    recorder(exchange)
+    (record,) = recorder.records()
 
     assert sorted(said) == sorted(set(record.as_dict()) - {"at"})
 

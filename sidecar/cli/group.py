@@ -8,6 +8,7 @@ import click
 from sidecar.cli import say
 from sidecar.cli.epilog import epilog
 from sidecar.errors import ConfigError, StartFailed
+from sidecar.native import COMPILED
 from sidecar.version import VERSION
 
 __all__ = ["sidecar"]
@@ -46,6 +47,6 @@ class Program(click.Group):
         starts=True,
     ),
 )
-@click.version_option(VERSION, prog_name="sidecar", message="%(prog)s %(version)s")
+@click.version_option(VERSION, prog_name="sidecar", message=f"%(prog)s %(version)s{', compiled' * COMPILED}")
 def sidecar() -> None:
     """Give one HTTP service its resilience from one YAML file."""

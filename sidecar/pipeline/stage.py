@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
 from sidecar.message import Reply
+from sidecar.native import mypyc_attr
 from sidecar.pipeline.exchange import Exchange
 
 __all__ = ["Call", "Stage", "compose"]
@@ -19,6 +20,7 @@ __all__ = ["Call", "Stage", "compose"]
 Call = Callable[[Exchange], Awaitable[Reply]]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Stage:
     """One step of a pipeline. `next` is set by `compose`.
 

@@ -19,6 +19,8 @@ retries still count and the requests do not any more. So at most one bucket in `
 
 from dataclasses import dataclass
 
+from sidecar.native import mypyc_attr
+
 __all__ = ["BUCKETS", "BudgetSettings", "RetryBudget"]
 
 BUCKETS = 20
@@ -35,6 +37,7 @@ class BudgetSettings:
     window: float = 10.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RetryBudget:
     """The budget of one upstream, shared by all the routes to it. Times are the loop's, in seconds, never going back."""
 

@@ -38,6 +38,7 @@ _NUMBERS = {
     b"stale-while-revalidate": "stale_while_revalidate",
     b"stale-if-error": "stale_if_error",
 }
+_NAMES = (*_FLAGS.values(), *_NUMBERS.values())
 
 
 class Directives:
@@ -62,7 +63,12 @@ class Directives:
 
     def __repr__(self) -> str:
         """Show what is said."""
-        return f"Directives({vars(self)})"
+        said = {
+            name: value
+            for name in _NAMES
+            if (value := getattr(self, name)) is not None and value is not False
+        }
+        return f"Directives({said})"
 
 
 NOTHING = Directives()

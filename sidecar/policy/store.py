@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sidecar.message import Fields
+from sidecar.native import mypyc_attr
 from sidecar.policy.cache_request import Values
 
 __all__ = ["SURVEYED", "Entry", "Key", "Stock", "Store", "selecting_bytes"]
@@ -139,6 +140,7 @@ class Stock:
                 self.usable_from = max(self.usable_from, at)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Store:
     """The copies of all routes. `bytes` and `entries` tell what it holds, `evicted` how many had to make room.
 

@@ -13,6 +13,8 @@ would be the last to be served, if ever. Otherwise the newcomer is turned away.
 from collections import OrderedDict
 from typing import Literal
 
+from sidecar.native import mypyc_attr
+
 __all__ = ["ADMITTED", "CROWDED_OUT", "TIMED_OUT", "WAITING", "Order", "Ticket", "Waitlist"]
 
 Order = Literal["fifo", "lifo", "adaptive"]
@@ -24,6 +26,7 @@ TIMED_OUT = 2
 CROWDED_OUT = 3
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ticket:
     """A place in the queue, taken at `since`. Whoever waits makes a subclass whose `settle` wakes it."""
 

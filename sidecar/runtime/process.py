@@ -32,6 +32,7 @@ from sidecar.control.ops import ops_app
 from sidecar.control.porter import Porter
 from sidecar.control.probes import Pulse
 from sidecar.errors import Overloaded, StartFailed
+from sidecar.native import COMPILED
 from sidecar.pipeline.exchange import Exchange
 from sidecar.policy.breaker import Event, State
 from sidecar.runtime.engine import Engine, build
@@ -143,7 +144,8 @@ class Sidecar:
             await self.stop()
             raise
         live.not_ready = None
-        self._log.info("sidecar.ready", version=VERSION, source=loaded.source, **self.addresses)
+        where = self.addresses
+        self._log.info("sidecar.ready", version=VERSION, compiled=COMPILED, source=loaded.source, **where)
         live.hub.publish("sidecar", {"state": "ready"})
         self._watch(config)
 

@@ -67,6 +67,9 @@ class Intake(asyncio.Protocol):
         "_watch",
     )
 
+    _peer: Peer  # these two: from `connection_made` on
+    _responder: Responder
+
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._state = HEAD
@@ -86,8 +89,6 @@ class Intake(asyncio.Protocol):
         self._lingered = 0
         self._lingered_on = False
         self._transport = cast("asyncio.Transport", None)
-        self._peer = cast("Peer", None)
-        self._responder = cast("Responder", None)
 
     def __repr__(self) -> str:
         """Tell the live state in one line."""

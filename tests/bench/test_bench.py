@@ -145,7 +145,10 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path) -> None:
 
     assert [(one.returncode, one.stderr.splitlines()[-1].split(";")[0]) for one in done] == [
         (1, "Error: no row matches keep-129B-1"),
-        (2, "Error: Invalid value for '--peers': apache: choose from sidecar, nginx, haproxy, envoy"),
+        (
+            2,
+            "Error: Invalid value for '--peers': apache: choose from sidecar, sidecar-compiled, nginx, haproxy, envoy",
+        ),
     ]
 
 

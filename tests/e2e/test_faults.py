@@ -245,6 +245,7 @@ def test_the_console_script_and_the_module_are_one(tmp_path: Path) -> None:
         [sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, timeout=20, check=True
     )
 
+    from sidecar.native import COMPILED
     from sidecar.version import VERSION
 
-    assert done.stdout == f"sidecar {VERSION}\n"
+    assert done.stdout == f"sidecar {VERSION}{', compiled' * COMPILED}\n"

@@ -21,14 +21,16 @@ TRACED = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=a:b,ot
 
 # What `python -m sidecar` does, with a fault in it: a request for /boom meets an exception that nobody foresaw.
 _FAULTY = """
-from sidecar.pipeline.stages.attempt import AttemptStage
-begin = AttemptStage.begin
-def broken(self, exchange):
-    authorization = "Bearer hunter2"
-    if exchange.request.path == b"/boom":
-        raise RuntimeError("no way with 'hunter2'")
-    return begin(self, exchange)
-AttemptStage.begin = broken
+from sidecar.pipeline import assemble
+compose = assemble.compose
+def composed(stages, terminal):
+    def broken(exchange):
+        authorization = "Bearer hunter2"
+        if exchange.request.path == b"/boom":
+            raise RuntimeError("no way with 'hunter2'")
+        return terminal(exchange)
+    return compose(stages, broken)
+assemble.compose = composed
 from sidecar.cli import main
 main(prog_name="sidecar")
 """

@@ -368,10 +368,10 @@ def test_an_id_that_needs_escaping_is_escaped() -> None:
 
 def test_the_date_of_an_answer_is_that_of_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers()
-    dates = iter([b"Thu, 01 Jan 1970 00:00:01 GMT", b"Thu, 01 Jan 1970 00:00:02 GMT"])
-    monkeypatch.setattr("sidecar.pipeline.answers.http_date", lambda: next(dates))
-
-    replies = [answers.for_error(BreakerOpen(), a_request()) for _ in range(2)]
+    replies = []
+    for second in (1.0, 2.0):
+        monkeypatch.setattr("time.time", lambda now=second: now)
+        replies.append(answers.for_error(BreakerOpen(), a_request()))
 
     assert [reply.fields.first(b"date") for reply in replies] == [
         b"Thu, 01 Jan 1970 00:00:01 GMT",

@@ -4,7 +4,6 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from statistics import mean
 
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.policy.adaptive import AdaptiveLimit
+from tests.support.attributes import twin
 
 
 def rounds(limit: AdaptiveLimit, seconds: float, times: int = 1) -> list[int]:
@@ -427,7 +427,7 @@ def slow_down(limit: AdaptiveLimit) -> None:
 def rounds_until_tried(limit: AdaptiveLimit) -> int:
     """Find after how many rounds a quicker one makes the former usual the measure again, and stop right there."""
     for number in range(1000):
-        peep = copy(limit)
+        peep = twin(limit, AdaptiveLimit(1, 1))
         rounds(peep, 3.5)
         if usual(peep) == "1.0000s":
             rounds(limit, 3.5)

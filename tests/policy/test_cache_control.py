@@ -3,10 +3,12 @@
 import pytest
 
 from sidecar.policy.cache_control import MOST, NOTHING, parse
+from tests.support.attributes import attributes
 
 
 def said(value: bytes) -> dict[str, object]:
-    return vars(parse(value))
+    found = attributes(parse(value))
+    return {name: what for name, what in found.items() if what is not None and what is not False}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from sidecar.message import Fields
 from sidecar.policy import cache_request
 from sidecar.policy.cache_control import NOTHING
 from sidecar.policy.cache_request import Asked, asked, selecting
+from tests.support.attributes import attributes
 from tests.support.exchanges import a_request
 
 
@@ -23,9 +24,7 @@ def test_most_sections_say_nothing_to_a_cache() -> None:
 def test_what_has_not_been_read_says_nothing() -> None:
     new, read = Asked(), asked(section())
 
-    assert {name: getattr(new, name) for name in Asked.__slots__} == {
-        name: getattr(read, name) for name in Asked.__slots__
-    }
+    assert attributes(new) == attributes(read)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from sidecar.message import Fields
 from sidecar.policy import cache_response
 from sidecar.policy.cache_control import MOST, NOTHING
 from sidecar.policy.cache_response import Told, told
+from tests.support.attributes import attributes
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 WHEN = 784111777
@@ -16,7 +17,7 @@ def read(*pairs: tuple[bytes, bytes]) -> Told:
 
 
 def values(found: Told) -> dict[str, object]:
-    return {name: getattr(found, name) for name in Told.__slots__}
+    return attributes(found)
 
 
 def test_most_sections_say_nothing_to_a_cache() -> None:

@@ -17,6 +17,7 @@ from sidecar.policy.store import (
     Store,
     selecting_bytes,
 )
+from tests.support.attributes import attributes
 from tests.support.caches import a_copy
 
 
@@ -52,7 +53,7 @@ def test_a_copy_without_a_lifetime_is_never_fresh() -> None:
 def test_a_copy_has_nothing_that_was_not_said() -> None:
     entry = Entry(b"key", 200, Fields([]), b"", 7.0)
 
-    assert {name: getattr(entry, name) for name in Entry.__slots__} == {
+    assert attributes(entry) == {
         "key": b"key",
         "status": 200,
         "fields": entry.fields,

@@ -140,10 +140,12 @@ class CacheStage(Stage):
 
         """
         try:
-            found = self._look_up(exchange)
+            found: Reply | bytes | Asking | None = self._look_up(exchange)
         except Exception:  # noqa: BLE001 -- a fault of the cache must not be the request's
             self._fault()
             self.results["bypass"] += 1
+            found = None
+        if found is None:
             return await self.next(exchange)
         if isinstance(found, Reply):
             return found

@@ -94,17 +94,24 @@ class FallbackStage(Stage):
                 body.forget()
 
     async def _answer(self, exchange: Exchange) -> Reply:
+        # The steps are gone down after the `except`, not in it: a compiled coroutine must not wait while it handles one.
+        reply: Reply | None = None
         try:
             reply = await self.next(exchange)
         except RequestError as error:
             cause = cause_of(error)
-            instead = None if cause is None else await self._ask(exchange, Failure(cause, error=error))
-            if instead is None:
+            if cause is None:
                 raise
-            return instead
-        if reply.status < 500:
-            return reply
-        return await self._ask(exchange, Failure(SERVER_ERROR, reply=reply)) or reply
+            failure = Failure(cause, error=error)
+        else:
+            if reply.status < 500:
+                return reply
+            failure = Failure(SERVER_ERROR, reply=reply)
+        instead = await self._ask(exchange, failure) or reply
+        if instead is None and failure.error is not None:
+            raise failure.error
+        assert instead is not None  # noqa: S101 -- a failure is an error or a reply
+        return instead
 
     async def _ask(self, exchange: Exchange, failure: Failure) -> Reply | None:
         """Go down the steps. Whoever leaves meanwhile takes the failed reply along."""

@@ -33,6 +33,8 @@ __all__ = ["RetryStage"]
 _ATTEMPT = b"X-Retry-Attempt"
 _ATTEMPTS = b"X-Upstream-Attempts"
 
+_GONE = Reply(0, NO_FIELDS)  # in the place of what must not be held any longer
+
 
 class RetryStage(Stage):
     """Retries, within a budget (None: without one).
@@ -159,7 +161,7 @@ class RetryStage(Stage):
             return _counted_here(failed)
         finally:
             self._leave(exchange, made)
-            del failed, error  # as above
+            failed, error = _GONE, None  # as above
 
     def _word(self, failed: Reply | UpstreamFailed) -> str | None:
         """Give the word for a failure that is worth a retry; None: it is none."""

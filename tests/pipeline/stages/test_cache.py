@@ -1,6 +1,7 @@
 """The cache of a route, as its clients and its upstream see it."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -1242,19 +1243,13 @@ async def test_a_request_survives_a_store_that_cannot_renew() -> None:
 
 @in_virtual_time
 async def test_those_who_wait_survive_a_cache_that_fails() -> None:
-    class Odd(Entry):
-        """A copy of which nothing can be made."""
-
-        def age(self, now: float) -> float:
-            raise MemoryError
-
     route = a_cache(Upstream(answer(200, b"one", after=5), answer(200, b"two", after=5)))
     stage = route.pipeline.find(CacheStage)
     assert stage is not None
     leader, follower = route.start(), route.start()
     await asyncio.sleep(1)
     (flight,) = stage._flights._waiting
-    stage._flights.land(flight, Odd(b"r  /", 200, Fields([]), b"", 0.0))
+    stage._flights.land(flight, Entry(b"r  /", 200, Fields([]), b"", math.nan))  # nothing can be made of it
 
     got = [await leader, await follower]
 

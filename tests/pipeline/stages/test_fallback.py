@@ -346,8 +346,13 @@ async def test_a_client_that_left_gets_no_fallback() -> None:
 async def test_a_failure_that_was_answered_leaves_nothing_for_the_garbage_collector() -> None:
     """An open breaker makes thousands of them a second."""
     route = a_ladder(Script(fail(BreakerOpen())), SORRY)
-    exchange = Exchange(a_request(), "a-route", now, lambda _: None)
-    gone = weakref.ref(exchange)
+
+    def sink(_: Exchange) -> None:
+        """Nobody else has it: it goes when the exchange goes."""
+
+    exchange = Exchange(a_request(), "a-route", now, sink)
+    gone = weakref.ref(sink)
+    del sink
     gc.disable()
     try:
         (await route.pipeline.call(exchange)).close()
