@@ -104,10 +104,14 @@ def plain(text: str) -> str:
 
 
 def plain_picture(text: str) -> list[str]:
-    """What is the same each time of what `sidecar top` shows: its lines, without their order and their numbers."""
+    """What is the same each time of what `sidecar top` shows: its lines, without their order and their numbers.
+
+    A figure of the last minute is `-` until it has been measured, which happens every few seconds.
+    """
     text = text.replace(f" on {gethostname()} ", " on laptop ")
     return sorted(
-        " ".join(re.sub(r"[\d.]+(?:ms|s|%)?(?!\w)", "N", each).split()) for each in text.splitlines()
+        " ".join(re.sub(r"[\d.]+(?:ms|s|%)?(?!\w)|(?<!\S)-(?!\S)", "N", each).split())
+        for each in text.splitlines()
     )
 
 
