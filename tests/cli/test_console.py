@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from sidecar.cli import main
 from sidecar.cli.group import Program
 from sidecar.errors import ConfigError, StartFailed
+from sidecar.native import COMPILED
 from sidecar.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,8 @@ def test_the_module_and_the_console_script_are_the_same(program: str, good: str,
         run(*args, program=program) for args in (["--version"], ["check", good], ["check", broken])
     )
 
-    assert (version.returncode, version.stdout, version.stderr) == (0, f"sidecar {VERSION}\n", "")
+    said = f"sidecar {VERSION}{', compiled' * COMPILED}\n"
+    assert (version.returncode, version.stdout, version.stderr) == (0, said, "")
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, f"{good}: ok\n", "")
     assert (refused.returncode, refused.stdout) == (1, "")
 

@@ -113,7 +113,7 @@ async def test_it_answers_says_where_and_counts(
     assert [
         each.getMessage() for each in caplog.records
     ] == []  # whatever aiohttp has to say would be on stderr
-    assert set(log.calls[0].kwargs) == {"version", "source", "traffic", "ops", "admin"}
+    assert set(log.calls[0].kwargs) == {"version", "compiled", "source", "traffic", "ops", "admin"}
 
 
 @pytest.mark.parametrize("key", ["traffic", "ops"])
