@@ -25,9 +25,10 @@ from sidecar.pipeline import assemble
 compose = assemble.compose
 def composed(stages, terminal):
     def broken(exchange):
-        authorization = "Bearer hunter2"
+        secret = "hunter" + str(2)  # lines of code may go with a report: they have none
+        authorization = "Bearer " + secret
         if exchange.request.path == b"/boom":
-            raise RuntimeError("no way with 'hunter2'")
+            raise RuntimeError(f"no way with '{secret}'")
         return terminal(exchange)
     return compose(stages, broken)
 assemble.compose = composed
